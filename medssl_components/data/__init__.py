@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a folder of scans to batches of labelled and unlabelled patches."""
+
+from .case_dataset import CaseDataset
+from .case_folder import CaseFolder, CaseList, check_disjoint
+from .case_names import case_name, group_channels, is_volume, stem
+from .check_cases import check_case, check_cases, warn_if_built_in
+from .errors import DataError
+from .header import Header, read_header
+from .inference_cases import inference_cases
+from .load_cased import LoadCased
+from .two_stream_loader import Draw, TwoStreamLoader, collate_streams, draw_epoch
+from .unlabeled_cases import unlabeled_cases

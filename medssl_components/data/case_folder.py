@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which scans of a folder are labelled, unlabelled, for validation and for test."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .case_names import group_channels, is_volume, stem
+from .errors import DataError
+
+BUILT_IN = "builtin:"
+PARTS = ("labeled", "unlabeled", "validation", "test")
+logger = logging.getLogger(__name__)
+
+
+class CaseList(Sequence):
+    """A list of cases, `{"image": path or paths, "label": path}`, that looks at the disk only when it is first used.
+
+    Args:
+        folder: the folder that the cases come from.
+        part: "labeled", "unlabeled", "validation" or "test".
+    """
+
+    def __init__(self, folder: CaseFolder, part: str) -> None:
+        self.folder = folder
+        self.part = part
+
+    @cached_property
+    def _cases(self) -> list[dict[str, Any]]:
+        return [self.folder.item(name, labeled=self.part != "unlabeled") for name in self.folder.names[self.part]]
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._cases[index]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._cases)
+
+    def __repr__(self) -> str:
+        return f"CaseList({self.part!r} of {self.folder.dataset_dir})"
+
+
+class CaseFolder:
+    """The four lists of cases that a data set folder holds.
+
+    A case in `imagesTr/` without a label of its name in `labelsTr/` is an unlabelled case. Without a split, `imagesTs/`
+    with `labelsTs/` is the test set, and there is no validation set. With a split, unlabelled cases are the training
+    cases that are not in the labelled list, whether or not they have a label on disk: it is never looked at.
+
+    Args:
+        dataset_dir: folder with `imagesTr/`, `labelsTr/` and, optionally, `imagesTs/`, `labelsTs/` and `split.json`, or
+            "builtin:NAME" for the built-in synthetic scans.
+        labeled: "all"; a number n, which keeps the labels of the first n training cases that have one, in the order of
+            the split, else of the names; or a list of case names.
+        split: "auto" takes `split.json` of the folder if it is there; else the path of such a file, with the lists
+            `training`, `validation` and `test` of case names.
+        in_channels: number of channels that the network takes, which tells channel files from numbered cases.
+
+    Raises:
+        DataError: on first use, for an empty or missing folder, no match between images and labels, a split that names
+            a missing case or one case twice, a training list without any label.
+    """
+
+    def __init__(
+        self, dataset_dir: str, labeled: str | int | Sequence[str] = "all", split: str = "auto", in_channels: int = 1
+    ) -> None:
+        self.dataset_dir = str(dataset_dir)
+        self.keep = labeled
+        self.split = split
+        self.in_channels = in_channels
+
+    @property
+    def labeled(self) -> CaseList:
+        """Cases to train on with their labels."""
+        return CaseList(self, "labeled")
+
+    @property
+    def unlabeled(self) -> CaseList:
+        """Cases to train on without labels."""
+        return CaseList(self, "unlabeled")
+
+    @property
+    def validation(self) -> CaseList:
+        """Cases to choose a model on."""
+        return CaseList(self, "validation")
+
+    @property
+    def test(self) -> CaseList:
+        """Cases to score."""
+        return CaseList(self, "test")
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder on disk; the built-in scans are made when it is first asked for."""
+        if self.dataset_dir.startswith(BUILT_IN):
+            from .synthetic import synthetic_folder
+
+            return synthetic_folder(self.dataset_dir[len(BUILT_IN) :])
+        root = Path(self.dataset_dir)
+        if not root.is_dir():
+            raise DataError(f"dataset_dir {self.dataset_dir!r} is not a folder; give one that has imagesTr/ in it")
+        return root
+
+    @cached_property
+    def labels(self) -> dict[str, Path]:
+        """Case name to label file, of `labelsTr/` and `labelsTs/`."""
+        return self._once(self._scan_labels, "label")
+
+    @cached_property
+    def images(self) -> dict[str, list[Path]]:
+        """Case name to image files, of `imagesTr/` and `imagesTs/`."""
+        return self._once(self._scan_images, "image")
+
+    def item(self, name: str, labeled: bool) -> dict[str, Any]:
+        """Return one case as MONAI's transforms take it; an unlabelled case has no label key, so none can leak."""
+        files = [str(path) for path in self.images[name]]
+        image = files[0] if len(files) == 1 else files
+        return {"image": image, "label": str(self.labels[name])} if labeled else {"image": image}
+
+    @cached_property
+    def names(self) -> dict[str, list[str]]:
+        """Names of the labelled, unlabelled, validation and test cases."""
+        lists = self._split_lists() or self._folder_lists()
+        training, labels = lists["training"], self.labels
+        known = [name for name in training if name in labels]
+        if not known:
+            raise DataError(f"{self._nothing_matches()}; a label has the name of its image")
+        chosen = self._chosen(training, known)
+        taken = {*chosen, *lists["validation"], *lists["test"]}
+        names = {
+            "labeled": chosen,
+            "unlabeled": [name for name in training if name not in taken],
+            "validation": lists["validation"],
+            "test": lists["test"],
+        }
+        check_disjoint({part: [(name, self.images[name]) for name in names[part]] for part in PARTS})
+        for name in sorted(set(labels) - set(self.images)):
+            logger.warning("%s: no image of this name; the label is left out", labels[name])
+        return names
+
+    def _chosen(self, training: list[str], known: list[str]) -> list[str]:
+        if self.keep == "all":
+            return known
+        if isinstance(self.keep, int) and not isinstance(self.keep, bool):
+            if not 0 < self.keep <= len(known):
+                raise DataError(f"labeled is {self.keep}, but {len(known)} training cases of {self.root} have a label")
+            return known[: self.keep]
+        if isinstance(self.keep, str):
+            raise DataError(f'labeled is {self.keep!r}; give "all", a number or a list of case names')
+        for name in self.keep:
+            if name not in training:
+                raise DataError(f"labeled names {name!r}, which is no training case of {self.root}")
+            if name not in self.labels:
+                raise DataError(f"labeled names {name!r}, which has no label in {self.root / 'labelsTr'}")
+        return list(self.keep)
+
+    def _folder_lists(self) -> dict[str, list[str]]:
+        test = [name for name in self._scan_images("Ts") if name in self.labels]
+        return {"training": list(self._scan_images("Tr")), "validation": [], "test": test}
+
+    def _split_lists(self) -> dict[str, list[str]] | None:
+        path = self.root / "split.json" if self.split == "auto" else Path(self.split)
+        if self.split == "auto" and not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            lists = {key: list(map(str, content.get(key, []))) for key in ("training", "validation", "test")}
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise DataError(f"{path}: is no split file with the lists training, validation, test ({error})") from error
+        for key, names in lists.items():
+            for name in names:
+                if name not in self.images:
+                    raise DataError(f"{path}: {key} names {name!r}, which has no image in {self.root}")
+                if key != "training" and name not in self.labels:
+                    raise DataError(f"{path}: {key} names {name!r}, which has no label in {self.root}")
+        return lists
+
+    def _once(self, scan: Callable[[str], dict], kind: str) -> dict:
+        found = scan("Tr")
+        for name, path in scan("Ts").items():
+            if name in found:
+                raise DataError(f"{path}: another {kind} of the case {name!r} is {found[name]}; rename one of the two")
+            found[name] = path
+        return found
+
+    def _scan_labels(self, part: str) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for path in _volumes(self.root / f"labels{part}"):
+            name = stem(path)
+            if name in found:
+                raise DataError(f"{path}: another label of the case {name!r} is {found[name]}; remove one of the two")
+            found[name] = path
+        return found
+
+    def _scan_images(self, part: str) -> dict[str, list[Path]]:
+        folder = self.root / f"images{part}"
+        paths = _volumes(folder)
+        if part == "Tr" and not paths:
+            raise DataError(f"{folder}: holds no NIfTI, NRRD or MetaImage file; put the training scans there")
+        return group_channels(paths, self.in_channels, self._scan_labels(part))
+
+    def _nothing_matches(self) -> str:
+        image, label = next(iter(self.images)), next(iter(self.labels), None)
+        if label is None:
+            return f"{self.root / 'labelsTr'}: no labelled case, for example none for the image {image!r}"
+        return f"{self.root}: no training image has a label, for example image {image!r} and label {label!r}"
+
+
+def check_disjoint(lists: dict[str, list[tuple[str, list[Path]]]]) -> None:
+    """Raise a `DataError` if a case is in two lists, or twice in one, by its name or by the real path of its files."""
+    seen: dict[Any, tuple[str, str]] = {}
+    for part, cases in lists.items():
+        for name, files in cases:
+            for key in (name, *(path.resolve() for path in files)):
+                if key in seen:
+                    where, other = seen[key]
+                    raise DataError(f"the case {name!r} ({part}) and {other!r} ({where}) are one; keep it in one list")
+            seen.update({key: (part, name) for key in (name, *(path.resolve() for path in files))})
+
+
+def _volumes(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []

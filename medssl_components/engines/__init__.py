@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs a method, from the first check to the table of scores."""
+
+from .atomic_save import atomic_path, atomic_save
+from .bundle_config import check_options, check_settings, find_bundle_root, resolved_settings
+from .lazy_summary_writer import LazySummaryWriter
+from .precision import autocast, resolve_precision
+from .probability_inferer import ProbabilityInferer
+from .progress_log import ProgressLog
+from .publish_model import PublishModel
+from .resume_checkpoint import ResumeCheckpoint
+from .run_folder import run_folder
+from .score_table import ScoreTable
+from .semi_supervised_trainer import SemiSupervisedTrainer
+from .slice_figures import SliceFigures, cases_figure, slice_figure
+from .user_errors import one_line_errors, user_error_line

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bundle's config asks of itself: where it lies, whether its ids are known, what it was trained with."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, ReferenceResolver
+
+from ..data import DataError
+
+RUNNER_IDS = {"imports", "initialize", "run", "finalize", "displayable_configs", ConfigParser.meta_key}
+TRACKING_IDS = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
+SETTINGS = ("in_channels", "num_classes", "class_names", "spacing", "intensity", "patch_size", "network_def")
+
+
+def find_bundle_root(name: str) -> str:
+    """Return the folder of the bundle `name`, from the repository root or from inside the bundle.
+
+    Raises:
+        DataError: if the working directory is neither.
+    """
+    if os.path.isfile(f"bundles/{name}/configs/metadata.json"):
+        return f"bundles/{name}"
+    if os.path.isfile("configs/metadata.json") and os.path.isfile("configs/train.json"):
+        if f"find_bundle_root('{name}')" in Path("configs/train.json").read_text(encoding="utf-8"):
+            return "."
+    raise DataError(f"the folder of the bundle {name!r} is not here; give it with --bundle_root PATH")
+
+
+def calling_parser() -> ConfigParser:
+    """Return the parser whose expression is being evaluated; MONAI gives an expression no name for it.
+
+    Raises:
+        RuntimeError: if no config is being evaluated.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ConfigParser):
+            return frame.f_locals["self"]
+        frame = frame.f_back
+    raise RuntimeError("no MONAI config is being evaluated; call this from an expression of one")
+
+
+def check_options(bundle_root: str) -> None:
+    """Stop at a top-level id that no config file of the bundle has and nothing refers to, such as a misspelt option.
+
+    Args:
+        bundle_root: the bundle's folder.
+
+    Raises:
+        DataError: with the nearest spelling.
+    """
+    config = calling_parser().config
+    known = RUNNER_IDS | TRACKING_IDS | _shipped_ids(bundle_root)
+    for key in config:
+        if key not in known and not _is_referred_to(key, config):
+            near = difflib.get_close_matches(key, known - RUNNER_IDS - TRACKING_IDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; {bundle_root}/configs/train.json lists the options"
+            raise DataError(f"unknown option {key!r}{hint}")
+
+
+def resolved_settings() -> dict[str, Any]:
+    """Return the values that inference must share with training, as plain JSON values: an overlay of its own."""
+    parser = calling_parser()
+    return {key: _plain(parser, parser[key]) for key in SETTINGS}
+
+
+def check_settings(checkpoint: str) -> None:
+    """Stop if a checkpoint is missing, or if it was trained with other settings than those of this config.
+
+    Training writes `settings.json` beside the checkpoint; without one, as with downloaded weights, there is nothing to
+    compare.
+
+    Args:
+        checkpoint: path of the weights.
+
+    Raises:
+        DataError: naming the first key that differs.
+    """
+    if not os.path.isfile(checkpoint):
+        raise DataError(f"{checkpoint}: no such checkpoint; train first, or give one with --checkpoint PATH")
+    path = Path(checkpoint).parent / "settings.json"
+    if not path.is_file():
+        return
+    trained, here = json.loads(path.read_text(encoding="utf-8")), resolved_settings()
+    for key in SETTINGS:
+        if key in trained and trained[key] != here[key]:
+            shown = "" if isinstance(here[key], (dict, list)) and len(str(here[key])) > 60 else f" ({here[key]})"
+            raise DataError(f"{key}{shown} differs from the training's in {path}; add that file to --config_file")
+
+
+def _shipped_ids(bundle_root: str) -> set[str]:
+    files = [path for path in Path(bundle_root, "configs").glob("*.json") if path.name != "metadata.json"]
+    keys = (key for path in files for key in json.loads(path.read_text(encoding="utf-8")))
+    return {ReferenceResolver.split_id(key.removeprefix("+"))[0] for key in keys}
+
+
+def _is_referred_to(key: str, config: dict[str, Any]) -> bool:
+    others = json.dumps({name: value for name, value in config.items() if name != key}, default=str)
+    return re.search(rf"[@%]{re.escape(key)}\b", others) is not None
+
+
+def _plain(parser: ConfigParser, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(parser, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(parser, item) for item in value]
+    if isinstance(value, str) and value.startswith("@"):
+        return _plain(parser, parser[value[1:]])
+    return value

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of scores that an evaluation leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
+
+from medssl_components.metrics import segmentation_scores
+
+UNITS = {
+    "dice": "fraction",
+    "jaccard": "fraction",
+    "hd95_voxel": "voxel",
+    "hd95_mm": "mm",
+    "asd_voxel": "voxel",
+    "asd_mm": "mm",
+}
+COLUMNS = ("case", "class", *UNITS, "empty_prediction")
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+logger = logging.getLogger(__name__)
+
+
+class ScoreTable:
+    """Handler of a MONAI evaluator that scores every case and writes ``scores.csv`` and ``scores.json``.
+
+    Each iteration it reads ``engine.state.output``, the decollated list of dicts, where prediction and label are
+    `MetaTensor` of shape (1, X, Y[, Z]) that hold class indices on the label's own grid, so attach it after the
+    post-processing that brings the prediction there. The rules for empty masks are those of
+    :func:`~medssl_components.metrics.segmentation_scores`.
+
+    When the run completes, ``scores.csv`` gets one row for each case and class, and ``scores.json`` the mean and the standard
+    deviation (``n - 1``) over cases with the number of cases behind them, for each class and over classes; a case's score over
+    classes is the mean of its defined class scores. Undefined scores are empty cells and null. Both files are replaced in
+    one step each; a run without a case writes nothing. ``engine.state.scores`` gets the content of ``scores.json``, and the
+    log a table.
+
+    Args:
+        output_dir: folder of the two files, made when they are written.
+        class_names: names of all classes, the background first.
+        label_key: key of the reference in the output.
+        pred_key: key of the prediction in the output.
+        empty_distance: distances of a prediction that has no voxel of a class that the reference has.
+        gather: whether to collect the cases of all processes where ``torch.distributed`` is initialised; a case that several
+            processes saw counts once, and only the first process writes. Set it to false if one process evaluates alone.
+
+    Raises:
+        ValueError: If ``class_names`` has no foreground class or a name twice.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        class_names: Sequence[str],
+        label_key: str = "label",
+        pred_key: str = "pred",
+        empty_distance: float = 0.0,
+        gather: bool = True,
+    ) -> None:
+        if len(class_names) < 2 or len(set(class_names)) < len(class_names):
+            raise ValueError(f"class_names must be distinct, the background first, then the classes: {class_names}.")
+        self.output_dir = Path(output_dir)
+        self.class_names = list(class_names)
+        self.label_key = label_key
+        self.pred_key = pred_key
+        self.empty_distance = float(empty_distance)
+        self.gather = gather
+        self._rows: dict[str, list[dict[str, Any]]] = {}  # by the path of the case: names may repeat across folders
+
+    def attach(self, engine: Engine) -> None:
+        """Register the handler.
+
+        Args:
+            engine: evaluator whose output is decollated.
+        """
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self._rows = {}
+        engine.state.scores = {}
+
+    def _score(self, engine: Engine) -> None:
+        if not isinstance(engine.state.output, list):
+            raise ValueError("ScoreTable reads a list of cases: give the evaluator decollate=True.")
+        for item in engine.state.output:
+            label, prediction = self._volume(item, self.label_key), self._volume(item, self.pred_key)
+            path = label.meta.get("filename_or_obj") or prediction.meta.get("filename_or_obj")
+            if not path:
+                raise ValueError(f"'{self.label_key}' has no file name: set its meta key 'filename_or_obj'.")
+            try:
+                scores = segmentation_scores(
+                    prediction.as_tensor()[0].cpu().numpy(),
+                    label.as_tensor()[0].cpu().numpy(),
+                    len(self.class_names),
+                    affine_to_spacing(label.affine, r=label.ndim - 1).tolist(),
+                    self.empty_distance,
+                )
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            self._rows[str(path)] = [
+                {"case": _case_name(path), "class": self.class_names[index], **class_scores._asdict()}
+                for index, class_scores in scores.items()
+            ]
+
+    def _volume(self, item: dict[str, Any], key: str) -> MetaTensor:
+        volume = item.get(key)
+        if not isinstance(volume, MetaTensor) or volume.shape[0] != 1:
+            found = tuple(volume.shape) if isinstance(volume, torch.Tensor) else type(volume).__name__
+            raise ValueError(
+                f"'{key}' must be a MetaTensor with one channel of class indices, got {found}: use argmax."
+            )
+        return volume
+
+    def _finish(self, engine: Engine) -> None:
+        gathers = self.gather and torch.distributed.is_available() and torch.distributed.is_initialized()
+        cases = self._rows
+        if gathers:
+            shares: list[dict[str, list[dict[str, Any]]]] = [{}] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(shares, self._rows)
+            cases = {path: rows for share in shares for path, rows in share.items()}
+        writes = not gathers or torch.distributed.get_rank() == 0
+        if not cases:
+            if writes:
+                logger.warning("No case was evaluated, so no scores were written to %s.", self.output_dir)
+            return
+        rows = [
+            row for _, case in sorted(cases.items(), key=lambda item: (item[1][0]["case"], item[0])) for row in case
+        ]
+        engine.state.scores = self._summary(rows)
+        if writes:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            _replace(self.output_dir / "scores.csv", _csv_text(rows))
+            _replace(self.output_dir / "scores.json", json.dumps(engine.state.scores, indent=2, allow_nan=False) + "\n")
+            self._log(engine.state.scores)
+
+    def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        classes = self.class_names[1:]
+        # (cases, classes): rows hold the classes of each case in order
+        scores = {
+            metric: np.array([row[metric] for row in rows], dtype=float).reshape(-1, len(classes)) for metric in UNITS
+        }
+        empty = np.array([row["empty_prediction"] for row in rows]).reshape(-1, len(classes))
+        absent = np.array([row["absent"] for row in rows]).reshape(-1, len(classes))
+        return {
+            "num_cases": len(empty),
+            "units": UNITS,
+            "empty_distance": _number(self.empty_distance),
+            "classes": {
+                name: {
+                    **{metric: _statistics(values[:, index]) for metric, values in scores.items()},
+                    "empty_predictions": int(empty[:, index].sum()),
+                    "absent": int(absent[:, index].sum()),
+                }
+                for index, name in enumerate(classes)
+            },
+            "mean_over_classes": {
+                **{metric: _statistics([_mean(case) for case in values]) for metric, values in scores.items()},
+                "empty_predictions": int(empty.sum()),
+                "absent": int(absent.sum()),
+            },
+        }
+
+    def _log(self, summary: dict[str, Any]) -> None:
+        parts = dict(summary["classes"])
+        if len(parts) > 1:
+            parts["mean over classes"] = summary["mean_over_classes"]
+        table = [["", *UNITS]]
+        for name, part in parts.items():
+            table.append([name, *(_cell(part[metric]) for metric in UNITS)])
+        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        ]
+        title = f"Scores of {summary['num_cases']} cases, mean (standard deviation), written to {self.output_dir}:"
+        logger.info("\n".join([title, *lines]))
+        counts = {name: part["empty_predictions"] for name, part in summary["classes"].items()}
+        if any(counts.values()):
+            logger.warning(
+                "Empty predictions of a class that the reference has: %s. They count with Dice 0 and distances %s.",
+                ", ".join(f"{name} {count} of {summary['num_cases']} cases" for name, count in counts.items() if count),
+                "left out" if math.isnan(self.empty_distance) else f"{self.empty_distance:g}",
+            )
+
+
+def _case_name(path: str | os.PathLike[str]) -> str:
+    name = Path(path).name
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the values that are not NaN, NaN if there is none (without NumPy's warning)."""
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
+
+
+def _statistics(values: Sequence[float]) -> dict[str, float | int | None]:
+    defined = [value for value in values if not math.isnan(value)]
+    deviation = float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
+    return {"mean": _number(_mean(defined)), "std": _number(deviation), "cases": len(defined)}
+
+
+def _number(value: float) -> float | None:
+    """A value as JSON knows it."""
+    return None if math.isnan(value) else value
+
+
+def _cell(statistics: dict[str, float | int | None]) -> str:
+    mean, deviation = statistics["mean"], statistics["std"]
+    if mean is None:
+        return "-"
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ({deviation:.4f})"
+
+
+def _csv_text(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        scores = {metric: "" if math.isnan(row[metric]) else f"{row[metric]:.6f}" for metric in UNITS}
+        writer.writerow({**row, **scores, "empty_prediction": int(row["empty_prediction"])})
+    return text.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one step, so that a reader or a crash never meets half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
