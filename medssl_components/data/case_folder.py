@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .case_names import group_channels, is_volume, stem
+from .case_names import group_channels, image_entry, is_volume, stem
 from .errors import DataError
 
 BUILT_IN = "builtin:"
@@ -120,8 +120,7 @@ class CaseFolder:
 
     def item(self, name: str, labeled: bool) -> dict[str, Any]:
         """Return one case as MONAI's transforms take it; an unlabelled case has no label key, so none can leak."""
-        files = [str(path) for path in self.images[name]]
-        image = files[0] if len(files) == 1 else files
+        image = image_entry(name, self.images[name])
         return {"image": image, "label": str(self.labels[name])} if labeled else {"image": image}
 
     @cached_property

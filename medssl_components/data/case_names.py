@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from .errors import DataError
 
@@ -28,12 +29,17 @@ def stem(path: str | Path) -> str:
 
 
 def case_name(image: str | Path | Iterable[str | Path]) -> str:
-    """Return the name of the case that one image, or a list of channel files, belongs to."""
+    """Return the name of the case that an image belongs to; in a list of files the channel suffix is not part of it."""
     if isinstance(image, (str, Path)):
         return stem(image)
-    files = list(image)
-    match = CHANNEL.match(stem(files[0]))
-    return match["case"] if match and len(files) > 1 else stem(files[0])
+    first = stem(next(iter(image)))
+    match = CHANNEL.match(first)
+    return match["case"] if match else first
+
+
+def image_entry(name: str, files: list[Path]) -> str | list[str]:
+    """Return a case's image as its items hold it: one path, or a list where the names end in a channel suffix."""
+    return str(files[0]) if name == stem(files[0]) else [str(path) for path in files]
 
 
 def group_channels(paths: Iterable[Path], in_channels: int, label_names: Iterable[str] = ()) -> dict[str, list[Path]]:
@@ -70,3 +76,11 @@ def group_channels(paths: Iterable[Path], in_channels: int, label_names: Iterabl
     if not any([stem(path)[-4:] for path in group] == complete for group in groups.values()):
         return whole
     return groups
+
+
+class CaseNameFormatter:
+    """Name the file that MONAI's `SaveImaged` writes after the case, without the channel suffix of its image."""
+
+    def __call__(self, meta: dict[str, Any], saver: Any) -> dict[str, Any]:
+        """Return what `monai.data.FolderLayout.filename` takes; it cuts the extension off again, and nothing more."""
+        return {"subject": f"{meta['case_name']}.nii.gz", "idx": None}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .case_folder import BUILT_IN, CaseFolder
-from .case_names import group_channels, is_volume
+from .case_names import group_channels, image_entry, is_volume
 from .errors import DataError
 
 
@@ -44,5 +44,4 @@ def inference_cases(
         if not dataset_dir.startswith(BUILT_IN) and not (test.root / "imagesTr").is_dir():
             raise DataError(f"{dataset_dir}: no scan to predict in it or in its imagesTs/; give --inputs")
         return [{"image": case["image"]} for case in test.test]
-    cases = [[str(path) for path in files] for files in group_channels(paths, in_channels).values()]
-    return [{"image": files[0] if len(files) == 1 else files} for files in cases]
+    return [{"image": image_entry(name, files)} for name, files in group_channels(paths, in_channels).items()]

@@ -10,6 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 
+from .case_names import case_name
 from .errors import DataError
 
 
@@ -46,6 +47,7 @@ class LoadCased(MapTransform):
             except Exception as error:
                 reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
                 raise DataError(f"{name}: cannot be read, it may be truncated ({reason}); copy it again") from error
+            volume.meta["case_name"] = case_name(path)
             item[key] = self._label(volume, name) if key == self.label_key else self._image(volume, name)
         return item
 

@@ -30,7 +30,7 @@ Range = tuple[float, float]
 class OneOrganRecipe:
     """Numbers of the scans that look like a left atrium beside a ventricle in an MR scan.
 
-    A pair is the range that a case draws from evenly. Lengths are in mm; intensities are fractions of the soft tissue's.
+    A pair is the range that a case draws from evenly. Lengths are in mm; the intensity of soft tissue is 1.
 
     Args:
         class_names: names of the labels, the background first.
@@ -92,7 +92,7 @@ class OneOrganRecipe:
 
 
 @dataclass(frozen=True)
-class _Anatomy:
+class _Structures:
     """Signed distances to the structures' surfaces (mm, about, negative inside), all of the volume's shape."""
 
     organ: np.ndarray
@@ -134,10 +134,10 @@ def synthetic_case(
     """
     rng = np.random.default_rng([seed, index])
     shape, affine = _grid(rng, recipe)
-    points, extent = _body_points(shape, affine)
-    anatomy = _anatomy(points, extent, rng, recipe)
-    image = _image(anatomy, points, np.linalg.norm(affine[:3, :3], axis=0), rng, recipe)
-    return image.astype(np.float32), anatomy.label.astype(np.uint8), affine
+    points = _body_points(shape, affine)
+    structures = _structures(points, rng, recipe)
+    image = _image(structures, points, np.linalg.norm(affine[:3, :3], axis=0), rng, recipe)
+    return image.astype(np.float32), structures.label.astype(np.uint8), affine
 
 
 def synthetic_folder(name: str = "one_organ", cache_dir: str | Path | None = None) -> Path:
@@ -168,7 +168,7 @@ def synthetic_folder(name: str = "one_organ", cache_dir: str | Path | None = Non
         _write_folder(temporary, RECIPES[name])
         os.replace(temporary, folder)
     except OSError:
-        # Another process may have been first, and a folder that is not empty cannot be replaced: its files are the same.
+        # Another process may have been first, and its folder, whose files are the same, cannot be replaced.
         if not _is_complete(folder):
             raise
     finally:
@@ -178,14 +178,15 @@ def synthetic_folder(name: str = "one_organ", cache_dir: str | Path | None = Non
 
 def _default_cache() -> Path:
     """Return the folder for caches that the environment or the platform names."""
-    if os.environ.get("MEDSSL_CACHE"):
-        return Path(os.environ["MEDSSL_CACHE"])
-    variable, usual = "XDG_CACHE_HOME", Path.home() / ".cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "medssl_components"
-    if sys.platform == "win32":
-        variable, usual = "LOCALAPPDATA", Path.home() / "AppData" / "Local"
-    return Path(os.environ.get(variable) or usual) / "medssl_components"
+    if chosen := os.environ.get("MEDSSL_CACHE"):
+        return Path(chosen)
+    home = Path.home()
+    folders = {
+        "darwin": home / "Library" / "Caches",
+        "win32": Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"),
+    }
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return folders.get(sys.platform, usual) / "medssl_components"
 
 
 def _is_complete(folder: Path) -> bool:
@@ -246,15 +247,15 @@ def _grid(rng: np.random.Generator, recipe: OneOrganRecipe) -> tuple[tuple[int, 
     return shape, affine
 
 
-def _body_points(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World coordinates of the voxels about the volume's middle (W, H, D, 3), and the volume's half widths (3,), mm."""
+def _body_points(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
+    """Return the voxels' world coordinates about the volume's middle, (W, H, D, 3) in mm."""
     half = (np.array(shape) - 1) / 2
     indices = np.stack(np.meshgrid(*[np.arange(side) for side in shape], indexing="ij"), axis=-1) - half
-    return indices @ affine[:3, :3].T, half * np.linalg.norm(affine[:3, :3], axis=0)
+    return indices @ affine[:3, :3].T
 
 
 def _waves(points: np.ndarray, wavelength: float, rng: np.random.Generator, count: int = 8) -> np.ndarray:
-    """Smooth random field of variance one: a sum of plane waves, (..., 3) to (...)."""
+    """Return a smooth random field of variance one, a sum of plane waves: (..., 3) to (...)."""
     directions = rng.normal(size=(count, 3))
     directions *= 2 * np.pi / (wavelength * np.linalg.norm(directions, axis=1, keepdims=True))
     phases = rng.uniform(0, 2 * np.pi, size=count)
@@ -264,7 +265,7 @@ def _waves(points: np.ndarray, wavelength: float, rng: np.random.Generator, coun
 def _ellipsoid(
     points: np.ndarray, centre: np.ndarray, radii: np.ndarray, bumps: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Distance to a turned ellipsoid whose radius varies smoothly over the directions."""
+    """Return the distance to a turned ellipsoid whose radius varies smoothly over the directions."""
     turn = Rotation.from_rotvec(rng.normal(0, 0.25, size=3)).as_matrix()
     local = (points - centre) @ turn / radii
     norm = np.linalg.norm(local, axis=-1) + 1e-6
@@ -272,13 +273,15 @@ def _ellipsoid(
 
 
 def _tube(points: np.ndarray, start: np.ndarray, middle: np.ndarray, end: np.ndarray, radius: float) -> np.ndarray:
-    """Distance to a tube about the quadratic Bezier curve of three points."""
+    """Return the distance to a tube about the quadratic Bezier curve of three points, infinite beyond three radii."""
     t = np.linspace(0, 1, 40)[:, None]
-    return cKDTree((1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end).query(points)[0] - radius
+    curve = cKDTree((1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end)
+    return curve.query(points, distance_upper_bound=3 * radius)[0] - radius
 
 
-def _anatomy(points: np.ndarray, extent: np.ndarray, rng: np.random.Generator, recipe: OneOrganRecipe) -> _Anatomy:
+def _structures(points: np.ndarray, rng: np.random.Generator, recipe: OneOrganRecipe) -> _Structures:
     """Draw the structures of one case."""
+    extent = np.abs(points[-1, -1, -1])
     centre = rng.uniform(-recipe.organ_offset, recipe.organ_offset, size=3)
     radii = np.array([rng.uniform(*radius) for radius in recipe.organ_radii])
     organ = _ellipsoid(points, centre, radii, recipe.bumps, rng)
@@ -307,29 +310,30 @@ def _anatomy(points: np.ndarray, extent: np.ndarray, rng: np.random.Generator, r
     spine = _tube(points, back - axis, back, back + axis, rng.uniform(9, 12))
     spread = rng.uniform(27, 36)
     lungs = spread - np.abs(points[..., 0]) + 0.15 * points[..., 1] + 4 * _waves(points, 60, rng)
-    return _Anatomy(organ, distractor, vessel, spine, lungs, wall)
+    return _Structures(organ, distractor, vessel, spine, lungs, wall)
 
 
 def _image(
-    anatomy: _Anatomy, points: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, recipe: OneOrganRecipe
+    structures: _Structures, points: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, recipe: OneOrganRecipe
 ) -> np.ndarray:
     """Draw the scan of the structures, painted from the back to the front."""
     contrast = rng.uniform(*recipe.contrast)
     other = contrast * rng.uniform(*recipe.distractor_contrast)
     layers = [
-        (anatomy.lungs, rng.uniform(0.15, 0.4)),
-        (anatomy.spine + 2, rng.uniform(0.9, 1.5)),
-        (anatomy.vessel, contrast * rng.uniform(0.8, 1.2)),
-        (anatomy.distractor - anatomy.wall, rng.uniform(0.6, 0.95)),
-        (anatomy.distractor, other),
-        (anatomy.organ - anatomy.wall / 3, rng.uniform(0.6, 0.95)),
-        (anatomy.organ, contrast),
+        (structures.lungs, rng.uniform(0.15, 0.4)),
+        (structures.spine + 2, rng.uniform(0.9, 1.5)),
+        (structures.vessel, contrast * rng.uniform(0.8, 1.2)),
+        (structures.distractor - structures.wall, rng.uniform(0.6, 0.95)),
+        (structures.distractor, other),
+        (structures.organ - structures.wall / 3, rng.uniform(0.6, 0.95)),
+        (structures.organ, contrast),
     ]
-    image = np.ones(anatomy.organ.shape)
+    image = np.ones(structures.organ.shape)
     for distance, value in layers:
         inside = expit(-distance / 0.4)
         image += inside * (value - image)
-    image *= 1 + recipe.texture * (_waves(points, 9, rng, 24) + _waves(points, 25, rng))
+    grain = gaussian_filter(rng.normal(size=image.shape), 2 / spacing, mode="nearest")
+    image *= 1 + recipe.texture * (grain / grain.std() + _waves(points, 25, rng))
     image = gaussian_filter(image, rng.uniform(*recipe.blur) / spacing, mode="nearest")
     image *= np.exp(rng.uniform(*recipe.bias) * _waves(points, 120, rng))
     noise = rng.uniform(*recipe.noise)

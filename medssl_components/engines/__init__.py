@@ -5,6 +5,7 @@ from .atomic_save import atomic_path, atomic_save
 from .bundle_config import check_options, check_settings, find_bundle_root, resolved_settings
 from .lazy_summary_writer import LazySummaryWriter
 from .precision import autocast, resolve_precision
+from .predictive_entropyd import PredictiveEntropyd
 from .probability_inferer import ProbabilityInferer
 from .progress_log import ProgressLog
 from .publish_model import PublishModel

@@ -25,7 +25,7 @@ PANEL_INCHES = 2.2
 
 
 def slices_to_show(label: np.ndarray | None, prediction: np.ndarray) -> list[int]:
-    """Give three axial slices, superior first: of largest foreground area, at 1/4 and at 3/4 of the foreground's extent.
+    """Give three axial slices, superior first: of largest foreground area, at 1/4 and at 3/4 of its extent.
 
     Args:
         label: class indices (X, Y, Z), 0 is background; the prediction decides where it is `None` or empty.

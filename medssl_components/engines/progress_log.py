@@ -140,6 +140,7 @@ class ProgressLog:
         if not self._open and not (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0):
             # not at STARTED, where a checkpoint loader may still be about to set the iteration
             self._open_output(engine)
+        self._iteration_began = None
         if self._bar is not None:
             self._window = _Window()
 
@@ -156,9 +157,8 @@ class ProgressLog:
         done, total, unit = self._position(engine)
         output = engine.state.output if isinstance(engine.state.output, Mapping) else {}
         # an evaluator's output holds volumes, a trainer's plain numbers
-        values = {
-            key: value for key, value in output.items() if isinstance(value, int | float) and key != "learning_rate"
-        }
+        values = {key: value for key, value in output.items() if isinstance(value, int | float)}
+        values.pop("learning_rate", None)
         previous = self._position(engine, engine.state.iteration - 1)[0]
         self._window.add(values, done - previous, now - began)
         self._first = self._first or (now, done)
@@ -177,7 +177,7 @@ class ProgressLog:
         raise error
 
     def _position(self, engine: Engine, iteration: int | None = None) -> tuple[int, int | None, str]:
-        """Give how many iterations of a training or cases of an evaluation are done, of how many if known, and the unit."""
+        """Give iterations of a training or cases of an evaluation: done, in all if known, and their unit."""
         state = engine.state
         iteration = state.iteration if iteration is None else iteration
         length = state.epoch_length

@@ -19,7 +19,9 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 
-from medssl_components.metrics import segmentation_scores
+from ..data import case_name
+from ..metrics import segmentation_scores
+from .atomic_save import atomic_path
 
 UNITS = {
     "dice": "fraction",
@@ -30,7 +32,6 @@ UNITS = {
     "asd_mm": "mm",
 }
 COLUMNS = ("case", "class", *UNITS, "empty_prediction")
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,11 @@ class ScoreTable:
     post-processing that brings the prediction there. The rules for empty masks are those of
     :func:`~medssl_components.metrics.segmentation_scores`.
 
-    When the run completes, ``scores.csv`` gets one row for each case and class, and ``scores.json`` the mean and the standard
-    deviation (``n - 1``) over cases with the number of cases behind them, for each class and over classes; a case's score over
-    classes is the mean of its defined class scores. Undefined scores are empty cells and null. Both files are replaced in
-    one step each; a run without a case writes nothing. ``engine.state.scores`` gets the content of ``scores.json``, and the
-    log a table.
+    When the run completes, ``scores.csv`` gets one row for each case and class, and ``scores.json`` the mean and the
+    standard deviation (``n - 1``) over cases with the number of cases behind them, for each class and over classes; a
+    case's score over classes is the mean of its defined class scores. Undefined scores are empty cells and null. Each
+    file is replaced in one step; a run without a case writes nothing. ``engine.state.scores`` gets the content of
+    ``scores.json``, and the log a table.
 
     Args:
         output_dir: folder of the two files, made when they are written.
@@ -55,8 +56,9 @@ class ScoreTable:
         label_key: key of the reference in the output.
         pred_key: key of the prediction in the output.
         empty_distance: distances of a prediction that has no voxel of a class that the reference has.
-        gather: whether to collect the cases of all processes where ``torch.distributed`` is initialised; a case that several
-            processes saw counts once, and only the first process writes. Set it to false if one process evaluates alone.
+        gather: whether to collect the cases of all processes where ``torch.distributed`` is initialised; a case that
+            several processes saw counts once, and only the first process writes. Set it to false if one process
+            evaluates alone.
 
     Raises:
         ValueError: If ``class_names`` has no foreground class or a name twice.
@@ -114,7 +116,7 @@ class ScoreTable:
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
             self._rows[str(path)] = [
-                {"case": _case_name(path), "class": self.class_names[index], **class_scores._asdict()}
+                {"case": case_name(path), "class": self.class_names[index], **class_scores._asdict()}
                 for index, class_scores in scores.items()
             ]
 
@@ -144,9 +146,10 @@ class ScoreTable:
         ]
         engine.state.scores = self._summary(rows)
         if writes:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            _replace(self.output_dir / "scores.csv", _csv_text(rows))
-            _replace(self.output_dir / "scores.json", json.dumps(engine.state.scores, indent=2, allow_nan=False) + "\n")
+            with atomic_path(self.output_dir / "scores.csv") as path:
+                path.write_text(_csv_text(rows), encoding="utf-8", newline="")
+            with atomic_path(self.output_dir / "scores.json") as path:
+                path.write_text(json.dumps(engine.state.scores, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             self._log(engine.state.scores)
 
     def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -198,11 +201,6 @@ class ScoreTable:
             )
 
 
-def _case_name(path: str | os.PathLike[str]) -> str:
-    name = Path(path).name
-    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
-
-
 def _mean(values: Sequence[float]) -> float:
     """Mean of the values that are not NaN, NaN if there is none (without NumPy's warning)."""
     defined = [value for value in values if not math.isnan(value)]
@@ -235,13 +233,3 @@ def _csv_text(rows: list[dict[str, Any]]) -> str:
         scores = {metric: "" if math.isnan(row[metric]) else f"{row[metric]:.6f}" for metric in UNITS}
         writer.writerow({**row, **scores, "empty_prediction": int(row["empty_prediction"])})
     return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one step, so that a reader or a crash never meets half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

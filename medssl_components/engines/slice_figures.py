@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from matplotlib.image import imsave
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, io_orientation
 from scipy.ndimage import affine_transform
@@ -32,8 +33,8 @@ def on_label_grid(item: Mapping[str, Any], channel: int = 0) -> dict[str, Any]:
     """Bring one case of an evaluator's output onto the label's grid, turned to RAS, as arguments of `slice_figure`.
 
     Args:
-        item: `image` (C, X, Y, Z), `pred` and optionally `label` and `uncertainty` (1, X, Y, Z); `image` may have a grid
-            of its own. Tensors without an `affine` count as having the identity.
+        item: `image` (C, X, Y, Z), `pred` and optionally `label` and `uncertainty` (1, X, Y, Z); the image may have
+            a grid of its own. Tensors without an `affine` count as having the identity.
         channel: channel of the image to show.
 
     Returns:
@@ -75,9 +76,11 @@ def _resample(image: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], tar
     """Interpolate linearly at the voxels of a target grid, with the darkest value outside of the image."""
     if image.shape == shape and np.allclose(affine, target, atol=1e-4):
         return image
-    # this function holds no coordinate per voxel in memory, as resampling by a sampling grid does
     to_image = np.linalg.inv(affine) @ target
-    return affine_transform(image, to_image[:3, :3], to_image[:3, 3], shape, order=1, cval=float(image.min()))
+    # the outermost voxels reach beyond their centres, so the edge is repeated once
+    padded, offset = np.pad(image, 1, mode="edge"), to_image[:3, 3] + 1
+    # unlike resampling by a sampling grid, this function holds no coordinates of every voxel in memory
+    return affine_transform(padded, to_image[:3, :3], offset, shape, order=1, cval=float(image.min()))
 
 
 class SliceFigures:
@@ -156,11 +159,11 @@ class SliceFigures:
         figure = slice_figure(**case, class_names=self.class_names)
         suffix = f"_epoch{epoch:03d}" if self.during_training else ""
         figure.set_dpi(self.dots_per_inch)
+        figure.canvas.draw()
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
         with atomic_path(self.output_dir / f"{name}{suffix}.png") as path:
-            figure.savefig(path)
+            imsave(path, pixels, dpi=self.dots_per_inch)
         if self.summary_writer is not None:
-            figure.canvas.draw()
-            pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
             self._open_writer().add_image(f"cases/{name}", pixels, epoch, dataformats="HWC")
 
     def _open_writer(self) -> SummaryWriter:

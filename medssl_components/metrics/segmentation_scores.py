@@ -14,8 +14,8 @@ from .surface_distance import SurfaceDistances, surface_distances
 class ClassScores(NamedTuple):
     """Scores of one class of one case; a score that is not defined is NaN.
 
-    ``empty_prediction`` says that the reference has voxels of the class and the prediction has none, ``absent`` that the
-    reference has none.
+    ``empty_prediction`` says that the reference has voxels of the class and the prediction has none, ``absent`` that
+    the reference has none.
     """
 
     dice: float
@@ -82,8 +82,8 @@ def segmentation_scores(
 def _class_scores(
     prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float] | float, empty_distance: float
 ) -> ClassScores:
-    num_prediction, num_reference = np.count_nonzero(prediction), np.count_nonzero(reference)
-    intersection = np.count_nonzero(prediction & reference)
+    num_prediction, num_reference = int(prediction.sum()), int(reference.sum())
+    intersection = int((prediction & reference).sum())
     total = num_prediction + num_reference
     dice = 2 * intersection / total if total else np.nan
     jaccard = intersection / (total - intersection) if total else np.nan

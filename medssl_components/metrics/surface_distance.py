@@ -27,9 +27,10 @@ def average_surface_distance(
     .. math::
         \mathrm{ASD}(P, R) = \frac{1}{|\partial P|} \sum_{p \in \partial P} \min_{r \in \partial R} \lVert p - r \rVert
 
-    The surface of a mask is the mask without its erosion by the face neighbours (4 in 2-D, 6 in 3-D); a voxel at the border
-    of the image is on the surface. The mean is directed, as in ``medpy.metric.binary.asd`` and the tables made with it:
-    a prediction that covers only a part of the reference can have a small ASD, and swapping the masks changes the value.
+    The surface of a mask is the mask without its erosion by the face neighbours (4 in 2-D, 6 in 3-D); a voxel at the
+    border of the image is on the surface. The mean is directed, as in ``medpy.metric.binary.asd`` and the tables made
+    with it: a prediction that covers only a part of the reference can have a small ASD, and swapping the masks changes
+    the value.
 
     Args:
         prediction: mask of any dimension, inside where it is not 0.
@@ -49,9 +50,9 @@ def hausdorff_distance_95(
 ) -> float:
     """95th percentile of the surface distances of both directions, pooled into one sample.
 
-    The distances are those of :func:`average_surface_distance`, from each surface to the other. The pooled percentile, as in
-    ``medpy.metric.binary.hd95``, differs from ``monai.metrics.HausdorffDistanceMetric(percentile=95)``, which takes the
-    percentile of each direction and returns the larger one.
+    The distances are those of :func:`average_surface_distance`, from each surface to the other. The pooled percentile,
+    as in ``medpy.metric.binary.hd95``, differs from ``monai.metrics.HausdorffDistanceMetric(percentile=95)``, which
+    takes the percentile of each direction and returns the larger one.
 
     Args:
         prediction: mask of any dimension, inside where it is not 0.
@@ -73,8 +74,8 @@ def surface_distances(
 ) -> SurfaceDistances:
     """Both surface metrics in voxels and in mm, with the distance transforms shared between them.
 
-    The values are those of :func:`hausdorff_distance_95` and :func:`average_surface_distance`. Where the spacing is the same
-    along all axes, up to a relative 1e-5 (the rounding of file headers), mm are voxels times spacing.
+    The values are those of :func:`hausdorff_distance_95` and :func:`average_surface_distance`. Where the spacing is the
+    same along all axes, up to a relative 1e-5 (the rounding of file headers), mm are voxels times spacing.
 
     Args:
         prediction: mask of any dimension, inside where it is not 0.
@@ -110,8 +111,8 @@ def _surfaces(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray
     for name, mask in (("prediction", prediction), ("reference", reference)):
         if not mask.any():
             raise ValueError(f"{name} is an empty mask and has no surface: score empty masks by a rule of your own.")
-    # All surface voxels lie in this box, and what surrounds it is outside of both masks, as erosion takes the border to be:
-    # the crop changes no distance, and distance transforms of small objects become fast.
+    # All surface voxels lie in this box, and what surrounds it is outside of both masks, as erosion takes the border to
+    # be: the crop changes no distance, and distance transforms of small objects become fast.
     box = find_objects((prediction | reference).view(np.uint8))[0]
     prediction, reference = prediction[box], reference[box]
     return prediction & ~binary_erosion(prediction), reference & ~binary_erosion(reference)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arithmetic that methods and losses share."""
 
+from .predictive_entropy import predictive_entropy
 from .schedules import PolynomialDecay

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
+from ignite.engine import Engine
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
@@ -58,6 +59,11 @@ def evaluate(cases, handlers, num_classes=2, runs=1, batch_size=1):
     for epoch in range(runs):
         evaluator.run(epoch + 1)
     return evaluator
+
+
+def engine_with(output):
+    """An engine that gives this output in each iteration."""
+    return Engine(lambda engine, batch: output)
 
 
 def read(folder):
@@ -150,9 +156,11 @@ def test_a_file_seen_twice_counts_once_but_names_may_repeat(tmp_path):
 
 def test_no_case_writes_nothing(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="medssl_components"):
-        evaluator = evaluate([], [ScoreTable(tmp_path / "eval", ["background", "one"])])
+        engine = engine_with([])
+        ScoreTable(tmp_path / "eval", ["background", "one"]).attach(engine)
+        engine.run([0])
     assert not (tmp_path / "eval").exists()
-    assert evaluator.state.scores == {}
+    assert engine.state.scores == {}
     assert [record.levelname for record in caplog.records if record.name.endswith("score_table")] == ["WARNING"]
 
 
@@ -176,11 +184,9 @@ def test_failed_write_keeps_the_old_table(tmp_path, monkeypatch):
 def test_name_of_the_prediction_serves_where_the_label_has_none(tmp_path):
     data = case(block(1, 2), block(1, 2), "somewhere/a_b.mha")
     del data["label"].meta["filename_or_obj"]
-    engine = evaluate([], [ScoreTable(tmp_path, ["background", "one"])])
-    table = ScoreTable(tmp_path, ["background", "one"])
-    engine.state.output = [{"pred": data["image"], "label": data["label"]}]
-    table._score(engine)
-    table._finish(engine)
+    engine = engine_with([{"pred": data["image"], "label": data["label"]}])
+    ScoreTable(tmp_path, ["background", "one"]).attach(engine)
+    engine.run([0])
     assert read(tmp_path)[0][0]["case"] == "a_b"
 
 
@@ -197,10 +203,10 @@ def test_name_of_the_prediction_serves_where_the_label_has_none(tmp_path):
     ],
 )
 def test_errors_name_the_key_or_the_file(tmp_path, output, message):
-    engine = evaluate([], [])
-    engine.state.output = output
+    engine = engine_with(output)
+    ScoreTable(tmp_path, ["background", "one"]).attach(engine)
     with pytest.raises(ValueError, match=message):
-        ScoreTable(tmp_path, ["background", "one"])._score(engine)
+        engine.run([0])
 
 
 @pytest.mark.parametrize("class_names", [[], ["background"], ["background", "one", "one"]])
@@ -238,6 +244,7 @@ def _process(rank, folder, gather):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts its processes by fork")
 @pytest.mark.parametrize(("gather", "cases"), [(True, ["a", "b", "c"]), (False, ["a", "c"])])
 def test_two_processes(tmp_path, gather, cases):
     torch.multiprocessing.start_processes(_process, (str(tmp_path), gather), nprocs=2, start_method="fork")

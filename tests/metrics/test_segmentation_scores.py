@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from monai.metrics import compute_iou, compute_meandice
+from monai.metrics import compute_dice, compute_iou
 from monai.networks.utils import one_hot
 
 from medssl_components.metrics import segmentation_scores, surface_distances
@@ -24,7 +24,7 @@ def test_overlap_agrees_with_monai(shape):
     scores = segmentation_scores(prediction, label, 4, 1.0)
     maps = [one_hot(torch.as_tensor(array)[None, None], 4) for array in (prediction, label)]
     assert list(scores) == [1, 2, 3]
-    dice, jaccard = compute_meandice(*maps, include_background=False), compute_iou(*maps, include_background=False)
+    dice, jaccard = compute_dice(*maps, include_background=False), compute_iou(*maps, include_background=False)
     assert [class_scores.dice for class_scores in scores.values()] == pytest.approx(dice[0].tolist())
     assert [class_scores.jaccard for class_scores in scores.values()] == pytest.approx(jaccard[0].tolist())
 

@@ -76,9 +76,9 @@ def test_single_voxels():
 
 
 def test_shifted_cubes():
-    # Two 3x3x3 cubes, one shifted by 1 along the first axis. Their surfaces are all voxels but the centre, 26 each. Of the
-    # prediction's voxels the first slice (9) is 1 away; the second slice, 8 of a ring, lies on the reference's face, at
-    # 0; of the last slice the ring is on the reference's ring, and its middle is the reference's centre, 1 from a face.
+    # Two 3x3x3 cubes, one shifted by 1 along the first axis. Their surfaces are all voxels but the centre, 26 each. Of
+    # the prediction's, the first slice of 9 is 1 away; the second, a ring of 8, lies on the reference's first face; the
+    # ring of the third lies on the reference's ring, and its middle is the reference's centre, 1 away from a face.
     prediction, reference = np.zeros((7, 7, 7), bool), np.zeros((7, 7, 7), bool)
     prediction[1:4, 1:4, 1:4] = reference[2:5, 1:4, 1:4] = True
     assert average_surface_distance(prediction, reference) == pytest.approx(10 / 26)
@@ -86,8 +86,8 @@ def test_shifted_cubes():
 
 
 def test_image_border_is_outside():
-    # Both masks fill the image along the last two axes. Were the border inside, the surface of the reference would be its
-    # inner face alone, and the far corner of the prediction would be 5 away from it.
+    # Both masks fill the image along the last two axes. Were what lies beyond the border inside, each surface would be
+    # one slice, and these are 3 apart.
     prediction, reference = np.zeros((8, 3, 3), bool), np.zeros((8, 3, 3), bool)
     prediction[:3] = True
     reference[:6] = True

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built-in scans: the same at every call, different from case to case, and never half made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import label as components
+
+from medssl_components.data import synthetic
+from medssl_components.data.synthetic import RECIPES, synthetic_case, synthetic_folder
+
+SMALL = replace(
+    RECIPES["one_organ"], training=2, validation=1, test=1, in_plane_size=(40, 44), through_plane_size=(28, 32)
+)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return [synthetic_case(index) for index in range(8)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_recipe():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "small", SMALL)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(small_recipe, tmp_path_factory):
+    return synthetic_folder("small", tmp_path_factory.mktemp("cache"))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def spacing(affine: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def contrast(image: np.ndarray, label: np.ndarray) -> float:
+    return image[label == 1].mean() / np.median(image[label == 0])
+
+
+def test_a_case_is_a_function_of_index_and_seed():
+    first, again, other_seed = synthetic_case(3), synthetic_case(3), synthetic_case(3, seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[2], other_seed[2])
+
+
+def test_types_and_ranges(cases):
+    for image, label, affine in cases:
+        assert image.shape == label.shape
+        assert (image.dtype, label.dtype, affine.shape) == (np.float32, np.uint8, (4, 4))
+        assert 0 <= image.min() and 300 < image.max() < 2500
+        assert set(np.unique(label)) == {0, 1}
+        assert all(56 <= side <= 72 for side in image.shape[:2]) and 40 <= image.shape[2] <= 56
+
+
+def test_cases_differ(cases):
+    assert len({image.shape for image, _, _ in cases}) > 4
+    assert np.ptp([spacing(affine)[0] for _, _, affine in cases]) > 0.1
+    assert np.ptp([affine[0, 3] for _, _, affine in cases]) > 20
+    assert np.ptp([contrast(image, label) for image, label, _ in cases]) > 0.3
+    volumes = [label.sum() * spacing(affine).prod() for _, label, affine in cases]
+    assert max(volumes) > 1.5 * min(volumes)
+    assert len({nib.aff2axcodes(affine) for _, _, affine in cases}) > 1
+
+
+def test_affines_are_spacings_times_orthonormal_directions(cases):
+    for _, _, affine in cases:
+        directions = affine[:3, :3] / spacing(affine)
+        np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-12)
+        in_plane, other, through_plane = spacing(affine)
+        assert in_plane == pytest.approx(other)
+        assert 1.2 <= in_plane <= 1.6 and 1.4 <= through_plane <= 2.0
+
+
+def test_the_organ_is_one_piece_away_from_the_border(cases):
+    for _, label, _ in cases:
+        assert components(label)[1] == 1
+        assert 1000 < label.sum() < 0.2 * label.size
+        assert label[1:-1, 1:-1, 1:-1].sum() == label.sum()
+
+
+def test_the_distractor_looks_like_the_organ_and_is_not_labelled():
+    # Without bias and noise the two means show the contrast alone.
+    recipe = replace(RECIPES["one_organ"], bias=(0.0, 0.0), noise=(0.0, 0.0))
+    for index in range(4):
+        image, label, _ = synthetic_case(index, recipe=recipe)
+        rng = np.random.default_rng([0, index])
+        points = synthetic._body_points(*synthetic._grid(rng, recipe))
+        distractor = synthetic._structures(points, rng, recipe).distractor_mask
+        assert 0.2 < distractor.sum() / label.sum() < 3
+        assert not (distractor & (label == 1)).any()
+        organ_mean, tissue = image[label == 1].mean(), np.median(image)
+        assert image[distractor].mean() == pytest.approx(organ_mean, rel=0.2)
+        assert image[distractor].mean() > 1.15 * tissue
+
+
+def test_the_folder_is_complete(folder):
+    split = json.loads((folder / "split.json").read_text())
+    lists = [split[key] for key in ("training", "validation", "test")]
+    assert [len(names) for names in lists] == [2, 1, 1]
+    names = sum(lists, [])
+    assert len(set(names)) == 4
+    for part in ("imagesTr", "labelsTr"):
+        assert sorted(path.name for path in (folder / part).iterdir()) == sorted(f"{name}.nii.gz" for name in names)
+    dataset = json.loads((folder / "dataset.json").read_text())
+    assert dataset["labels"] == {"background": 0, "atrium": 1} and dataset["channel_names"] == {"0": "MR"}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_files_hold_the_cases(folder):
+    image, label, affine = synthetic_case(2, recipe=SMALL)
+    stored = nib.load(folder / "imagesTr" / "scan_03.nii.gz")
+    assert stored.get_data_dtype() == np.int16
+    np.testing.assert_allclose(stored.get_fdata(), image, atol=0.5)
+    np.testing.assert_array_equal(nib.load(folder / "labelsTr" / "scan_03.nii.gz").get_fdata(), label)
+    np.testing.assert_allclose(stored.get_qform(), affine, atol=1e-3)
+    np.testing.assert_allclose(stored.get_sform(), affine, atol=1e-3)
+
+
+def test_itk_reads_the_same_grid(folder):
+    itk = pytest.importorskip("itk")
+    path = folder / "imagesTr" / "scan_01.nii.gz"
+    image, affine = itk.imread(str(path)), nib.load(path).affine
+    to_lps = np.diag([-1, -1, 1])
+    matrix = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+    np.testing.assert_allclose(matrix, to_lps @ affine[:3, :3], atol=1e-4)
+    np.testing.assert_allclose(image.GetOrigin(), to_lps @ affine[:3, 3], atol=1e-3)
+
+
+def test_two_folders_have_the_same_bytes(folder, tmp_path):
+    assert digests(folder) == digests(synthetic_folder("small", tmp_path))
+    assert len(digests(folder)) == 2 * 4 + 2
+
+
+def test_bytes_do_not_depend_on_the_time(tmp_path, monkeypatch):
+    for name, now in (("a.nii.gz", 1.0e9), ("b.nii.gz", 1.5e9)):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        synthetic._write_volume(tmp_path / name, np.zeros((2, 2, 2), np.int16), np.eye(4))
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_the_second_call_writes_nothing(folder, monkeypatch):
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    monkeypatch.setattr(synthetic, "synthetic_case", lambda *args, **kwargs: pytest.fail("made a case anew"))
+    assert synthetic_folder("small", folder.parent) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
+
+
+def test_a_new_version_is_a_new_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "_write_folder", lambda folder, recipe: write_split(folder))
+    first = synthetic_folder("small", tmp_path)
+    monkeypatch.setattr(synthetic, "GENERATOR_VERSION", synthetic.GENERATOR_VERSION + 1)
+    assert synthetic_folder("small", tmp_path) != first
+
+
+def test_nobody_sees_a_half_made_folder(tmp_path, monkeypatch):
+    def write(folder, recipe):
+        write_split(folder)
+        assert not (tmp_path / f"small_v{synthetic.GENERATOR_VERSION}").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthetic, "_write_folder", write)
+    with pytest.raises(KeyboardInterrupt):
+        synthetic_folder("small", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_processes_at_once_both_get_the_folder(tmp_path, monkeypatch):
+    def write(folder, recipe):
+        write_split(folder, "first" if calls else "second")
+        calls.append(folder)
+        if len(calls) == 1:
+            results.append(synthetic_folder("small", tmp_path))
+
+    calls, results = [], []
+    monkeypatch.setattr(synthetic, "_write_folder", write)
+    results.append(synthetic_folder("small", tmp_path))
+    assert results[0] == results[1] and len(set(calls)) == 2
+    assert (results[0] / "split.json").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [results[0]]
+
+
+def test_where_the_folder_goes(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("MEDSSL_CACHE", raising=False)
+    assert synthetic._default_cache() == tmp_path / "xdg" / "medssl_components"
+    monkeypatch.setenv("MEDSSL_CACHE", str(tmp_path / "mine"))
+    assert synthetic._default_cache() == tmp_path / "mine"
+
+
+def test_errors_are_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"'two_organs' is no built-in data set; there is one_organ, small$"):
+        synthetic_folder("two_organs", tmp_path)
+    folder = tmp_path / f"small_v{synthetic.GENERATOR_VERSION}"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="delete this folder"):
+        synthetic_folder("small", tmp_path)
+
+
+def write_split(folder: Path, text: str = "") -> None:
+    folder.mkdir(parents=True)
+    (folder / "split.json").write_text(text)
