@@ -10,5 +10,6 @@ from .errors import DataError
 from .header import Header, read_header
 from .inference_cases import inference_cases
 from .load_cased import LoadCased
+from .synthetic import synthetic_folder
 from .two_stream_loader import Draw, TwoStreamLoader, collate_streams, draw_epoch
 from .unlabeled_cases import unlabeled_cases

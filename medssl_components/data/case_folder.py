@@ -12,8 +12,10 @@ from typing import Any
 
 from .case_names import group_channels, image_entry, is_volume, stem
 from .errors import DataError
+from .synthetic import synthetic_folder
 
 BUILT_IN = "builtin:"
+SPLIT_LISTS = ("training", "validation", "test")
 PARTS = ("labeled", "unlabeled", "validation", "test")
 logger = logging.getLogger(__name__)
 
@@ -100,8 +102,6 @@ class CaseFolder:
     def root(self) -> Path:
         """The folder on disk; the built-in scans are made when it is first asked for."""
         if self.dataset_dir.startswith(BUILT_IN):
-            from .synthetic import synthetic_folder
-
             return synthetic_folder(self.dataset_dir[len(BUILT_IN) :])
         root = Path(self.dataset_dir)
         if not root.is_dir():
@@ -139,7 +139,7 @@ class CaseFolder:
             "validation": lists["validation"],
             "test": lists["test"],
         }
-        check_disjoint({part: [(name, self.images[name]) for name in names[part]] for part in PARTS})
+        self._check_disjoint(names, self.root)
         for name in sorted(set(labels) - set(self.images)):
             logger.warning("%s: no image of this name; the label is left out", labels[name])
         return names
@@ -170,22 +170,30 @@ class CaseFolder:
             return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            lists = {key: list(map(str, content.get(key, []))) for key in ("training", "validation", "test")}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise DataError(f"{path}: is no split file with the lists training, validation, test ({error})") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read as a split file ({error}); give one in JSON") from error
+        lists = {key: content.get(key, []) if isinstance(content, dict) else None for key in SPLIT_LISTS}
+        if not lists["training"] or not all(isinstance(names, list) for names in lists.values()):
+            raise DataError(f"{path}: is no split file; give it the lists training, validation and test of case names")
+        lists = {key: list(map(str, names)) for key, names in lists.items()}
         for key, names in lists.items():
             for name in names:
                 if name not in self.images:
                     raise DataError(f"{path}: {key} names {name!r}, which has no image in {self.root}")
                 if key != "training" and name not in self.labels:
                     raise DataError(f"{path}: {key} names {name!r}, which has no label in {self.root}")
+        self._check_disjoint(lists, path)
         return lists
+
+    def _check_disjoint(self, names: dict[str, list[str]], source: Path) -> None:
+        check_disjoint({part: [(name, self.images[name]) for name in found] for part, found in names.items()}, source)
 
     def _once(self, scan: Callable[[str], dict], kind: str) -> dict:
         found = scan("Tr")
         for name, path in scan("Ts").items():
             if name in found:
-                raise DataError(f"{path}: another {kind} of the case {name!r} is {found[name]}; rename one of the two")
+                path, other = (value if isinstance(value, Path) else value[0] for value in (path, found[name]))
+                raise DataError(f"{path}: another {kind} of the case {name!r} is {other}; rename one of the two")
             found[name] = path
         return found
 
@@ -212,16 +220,30 @@ class CaseFolder:
         return f"{self.root}: no training image has a label, for example image {image!r} and label {label!r}"
 
 
-def check_disjoint(lists: dict[str, list[tuple[str, list[Path]]]]) -> None:
-    """Raise a `DataError` if a case is in two lists, or twice in one, by its name or by the real path of its files."""
+def check_disjoint(lists: dict[str, list[tuple[str, list[Path]]]], source: str | Path = "") -> None:
+    """Raise a `DataError` if a case is in two lists, or twice in one, by its name or by the real path of its files.
+
+    Args:
+        lists: for each list its cases, names and files.
+        source: the file or folder that the lists come from, for the message.
+    """
     seen: dict[Any, tuple[str, str]] = {}
     for part, cases in lists.items():
         for name, files in cases:
-            for key in (name, *(path.resolve() for path in files)):
+            keys = (name, *(path.resolve() for path in files))
+            for key in keys:
                 if key in seen:
-                    where, other = seen[key]
-                    raise DataError(f"the case {name!r} ({part}) and {other!r} ({where}) are one; keep it in one list")
-            seen.update({key: (part, name) for key in (name, *(path.resolve() for path in files))})
+                    prefix = f"{source}: " if source else ""
+                    raise DataError(prefix + _one_case(name, part, *seen[key]))
+            seen.update({key: (name, part) for key in keys})
+
+
+def _one_case(name: str, part: str, other: str, other_part: str) -> str:
+    if name != other:
+        return f"the cases {other!r} ({other_part}) and {name!r} ({part}) are one file; leave one of them out"
+    if part != other_part:
+        return f"the case {name!r} is in two lists, {other_part} and {part}; keep it in one"
+    return f"the case {name!r} is twice in the list {part}; keep it once"
 
 
 def _volumes(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .case_folder import BUILT_IN, check_disjoint
+from .case_folder import BUILT_IN, PARTS, CaseList, check_disjoint
 from .case_names import case_name
 from .errors import DataError
 from .header import read_header
@@ -34,9 +34,13 @@ def check_case(case: dict[str, Any], in_channels: int, tolerance: float = 0.1) -
     if channels != in_channels:
         raise DataError(f"{files[0]}: the case has {channels} channel(s), but in_channels is {in_channels}")
     image = headers[0]
-    others = files[1:] + ([str(case["label"])] if "label" in case else [])
-    for path in others:
-        header = read_header(path)
+    others = list(zip(files[1:], headers[1:], strict=True))
+    if "label" in case:
+        label = read_header(case["label"])
+        if label.channels != 1:
+            raise DataError(f"{case['label']}: a label has one channel, this one has {label.channels}; use class indices")
+        others.append((str(case["label"]), label))
+    for path, header in others:
         if header.shape != image.shape:
             raise DataError(f"{path}: has the shape {header.shape}, but {files[0]} has {image.shape}; resample one")
         if header.displacement(image) > tolerance * image.spacing.min():
@@ -49,7 +53,8 @@ def check_cases(
     """Check headers, grids and names of all cases at once.
 
     Args:
-        lists: lists of cases; a case may be in one of them only, and the first must not be empty.
+        lists: labelled, unlabelled, validation and test cases, as many of these lists as there are; a case may be in one
+            of them only, and the first must not be empty.
         in_channels: number of channels that the network takes.
         num_threads: files are opened by that many threads.
         dataset_dir: where the cases come from, to warn if that is the built-in scans.
@@ -58,9 +63,9 @@ def check_cases(
         DataError: for the first case that fails.
     """
     if not len(lists[0]):
-        raise DataError("no labelled case; put images into imagesTr/ and labels of the same names into labelsTr/")
+        raise DataError(_nothing_in(lists[0]))
     names = [[(case_name(case["image"]), _paths(case)) for case in cases] for cases in lists]
-    check_disjoint({f"list {number}": cases for number, cases in enumerate(names)})
+    check_disjoint(dict(zip(PARTS, names, strict=False)))
     with ThreadPoolExecutor(num_threads) as pool:
         for _ in pool.map(lambda case: check_case(case, in_channels), [case for cases in lists for case in cases]):
             pass
@@ -72,6 +77,12 @@ def warn_if_built_in(dataset_dir: str) -> None:
     """Warn that a run is on the built-in synthetic scans and not on anybody's data."""
     if str(dataset_dir).startswith(BUILT_IN):
         logger.warning("no dataset_dir was given: this run is on the built-in synthetic scans, not on your data")
+
+
+def _nothing_in(cases: Sequence[dict[str, Any]]) -> str:
+    if isinstance(cases, CaseList) and cases.part in ("validation", "test"):
+        return f"{cases.folder.root}: no {cases.part} case; name some in split.json"
+    return "no labelled case; put images into imagesTr/ and labels of the same names into labelsTr/"
 
 
 def _files(image: Any) -> list[str]:

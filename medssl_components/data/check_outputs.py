@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from .errors import DataError
 
 
 def check_outputs(cases: Sequence[dict[str, Any]], output_dir: str, overwrite: bool = False) -> None:
-    """Stop if a prediction's file is there already, or if it would be the image itself.
+    """Stop if a prediction's file is there already, or if a prediction would replace an image.
 
     Args:
         cases: the cases to predict.
@@ -22,10 +23,19 @@ def check_outputs(cases: Sequence[dict[str, Any]], output_dir: str, overwrite: b
     Raises:
         DataError: for the first such file.
     """
+    inputs = {_file(path) for case in cases for path in _paths(case["image"])}
     for case in cases:
-        files = case["image"] if isinstance(case["image"], list) else [case["image"]]
         path = Path(output_dir) / f"{case_name(case['image'])}.nii.gz"
-        if path.exists() and any(path.samefile(file) for file in files):
-            raise DataError(f"{path}: the prediction would replace the image; give another --output_dir")
+        if path.exists() and _file(path) in inputs:
+            raise DataError(f"{path}: the prediction would replace an image; give another --output_dir")
         if path.exists() and not overwrite:
             raise DataError(f"{path}: is there already; give another --output_dir, or --overwrite true")
+
+
+def _paths(image: Any) -> Sequence[str]:
+    return image if isinstance(image, (list, tuple)) else [image]
+
+
+def _file(path: str | Path) -> tuple[int, int]:
+    stat = os.stat(path)  # one file may have many names
+    return stat.st_dev, stat.st_ino

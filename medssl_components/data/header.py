@@ -10,9 +10,8 @@ from pathlib import Path
 import itk
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
-from .errors import DataError
+from .errors import DataError, reason
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -48,12 +47,19 @@ def read_header(path: str | Path) -> Header:
     Raises:
         DataError: if the file is missing or is not such a file, or has other than three spatial dimensions.
     """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file")
     try:
-        return _nifti_header(path) if Path(path).name.lower().endswith((".nii", ".nii.gz")) else _itk_header(path)
+        return _nifti_header(path) if is_nifti(path) else _itk_header(path)
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, RuntimeError, ImageFileError) as error:
-        raise DataError(f"{path}: cannot be read as a volume ({_first_line(error)}); copy it again") from error
+    except Exception as error:  # of the operating system, nibabel, zlib, struct or ITK
+        raise DataError(f"{path}: cannot be read as a volume ({reason(error)}); copy it again") from error
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Say whether nibabel reads this file; ITK reads the others."""
+    return Path(path).name.lower().endswith((".nii", ".nii.gz"))
 
 
 def _nifti_header(path: str | Path) -> Header:
@@ -66,7 +72,7 @@ def _nifti_header(path: str | Path) -> Header:
 def _itk_header(path: str | Path) -> Header:
     reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if reader is None:
-        raise ValueError("no such file, or no known format")
+        raise ValueError("it has no known format")
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     if reader.GetNumberOfDimensions() != 3:
@@ -77,7 +83,3 @@ def _itk_header(path: str | Path) -> Header:
     lps[:3, 3] = [reader.GetOrigin(axis) for axis in axes]
     shape = tuple(int(reader.GetDimensions(axis)) for axis in axes)
     return Header(shape, int(reader.GetNumberOfComponents()), RAS_FROM_LPS @ lps)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

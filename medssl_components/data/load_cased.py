@@ -8,16 +8,19 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.data import ITKReader, MetaTensor, NibabelReader
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 
 from .case_names import case_name
-from .errors import DataError
+from .errors import DataError, reason
+from .header import is_nifti
 
 
 class LoadCased(MapTransform):
     """Load image and label channel-first and check every voxel in the same pass.
 
-    Differs from `LoadImaged` and `EnsureChannelFirstd`, which it uses, in its errors: one line that names the file.
+    Differs from `LoadImaged` and `EnsureChannelFirstd`, whose parts it uses, in its errors: one line that names the file.
+    The reader depends on the file's name alone, and is the one whose header `read_header` reads.
 
     Args:
         keys: what to load; absent keys are skipped, so that labelled and unlabelled cases share one chain.
@@ -33,39 +36,42 @@ class LoadCased(MapTransform):
         super().__init__(keys, allow_missing_keys=True)
         self.num_classes = num_classes
         self.label_key = label_key
-        self.load = LoadImage(image_only=True, dtype=torch.float32)
+        self.readers = {True: NibabelReader(), False: ITKReader()}
+        self.load = LoadImage(reader=list(self.readers.values()), image_only=True, dtype=torch.float32)
         self.channel_first = EnsureChannelFirst()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with tensors `(C, X, Y, Z)`, float32 images and uint8 labels, in place of paths."""
         item = dict(data)
         for key in self.key_iterator(item):
-            path = item[key]
-            name = path[0] if isinstance(path, (list, tuple)) else path
-            try:
-                volume = self.channel_first(self.load(path))
-            except Exception as error:
-                reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
-                raise DataError(f"{name}: cannot be read, it may be truncated ({reason}); copy it again") from error
-            volume.meta["case_name"] = case_name(path)
-            item[key] = self._label(volume, name) if key == self.label_key else self._image(volume, name)
+            files = list(item[key]) if isinstance(item[key], (list, tuple)) else [item[key]]
+            volumes = [self._read(file) for file in files]
+            volume = volumes[0] if len(volumes) == 1 else torch.cat(volumes)
+            volume.meta["case_name"] = case_name(item[key])
+            item[key] = self._label(volume, files[0]) if key == self.label_key else volume
         return item
 
-    def _image(self, volume: torch.Tensor, name: str) -> torch.Tensor:
+    def _read(self, file: str) -> MetaTensor:
+        try:
+            volume = self.channel_first(self.load(file, reader=self.readers[is_nifti(file)]))
+        except Exception as error:
+            raise DataError(f"{file}: cannot be read, it may be truncated ({reason(error)}); copy it again") from error
         bad = int((~torch.isfinite(volume)).sum())
         if bad:
-            raise DataError(f"{name}: {bad} voxels are not finite (NaN or infinite); replace them")
+            raise DataError(f"{file}: {bad} voxel(s) are not finite (NaN or infinite); replace them")
         return volume
 
-    def _label(self, volume: torch.Tensor, name: str) -> torch.Tensor:
+    def _label(self, volume: MetaTensor, name: str) -> MetaTensor:
         if volume.shape[0] != 1:
             raise DataError(f"{name}: a label has one channel, this one has {volume.shape[0]}; use class indices")
         values = torch.unique(volume.as_tensor())
         if not torch.equal(values, values.round()):
-            raise DataError(f"{name}: label values are not whole numbers, for example {_example(values)}")
+            raise DataError(f"{name}: label values are not whole numbers, for example {_example(values)}; use class indices")
         if values.min() < 0 or values.max() > self.num_classes - 1:
             text = ", ".join(f"{value:g}" for value in values[:10].tolist())
-            raise DataError(f"{name}: label values {text} are not all in 0..{self.num_classes - 1} (num_classes - 1)")
+            raise DataError(
+                f"{name}: label values {text} are not all in 0..{self.num_classes - 1}; correct the label or num_classes"
+            )
         return volume.to(torch.uint8)
 
 

@@ -21,7 +21,7 @@ from scipy.special import expit
 
 from .errors import DataError
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 Range = tuple[float, float]
 
@@ -82,12 +82,12 @@ class OneOrganRecipe:
     usual_side: float = 0.6
     gap: Range = (-1.0, 4.0)
     wall: Range = (2.5, 6.0)
-    contrast: Range = (1.35, 2.4)
+    contrast: Range = (1.6, 2.4)
     distractor_contrast: Range = (0.9, 1.1)
     brightness: Range = (250.0, 500.0)
     texture: float = 0.08
     bias: Range = (0.05, 0.2)
-    noise: Range = (0.05, 0.2)
+    noise: Range = (0.04, 0.13)
     blur: Range = (0.8, 1.8)
 
 
@@ -128,7 +128,7 @@ def synthetic_case(
         recipe: numbers of the scans.
 
     Returns:
-        image: (W, H, D) float32, from 0 to about 1500.
+        image: (W, H, D) float32, from 0 to about 2000.
         label: (W, H, D) uint8, 1 in the organ.
         affine: (4, 4) float64, from voxels to mm, right-anterior-superior; its directions are orthonormal.
     """

@@ -13,5 +13,6 @@ from .resume_checkpoint import ResumeCheckpoint
 from .run_folder import run_folder
 from .score_table import ScoreTable
 from .semi_supervised_trainer import SemiSupervisedTrainer
-from .slice_figures import SliceFigures, cases_figure, slice_figure
+from .slice_figures import SliceFigures, cases_figure, on_label_grid, slice_figure
+from .start_processes import start_processes
 from .user_errors import one_line_errors, user_error_line

@@ -26,7 +26,8 @@ def run_folder(output_dir: str, resume: bool | str = False) -> str:
     root = Path(output_dir)
     runs = {int(path.name[4:]): path for path in root.glob("run_*") if re.fullmatch(r"run_\d+", path.name)}
     if not resume:
-        return str(root / f"run_{max(runs, default=0) + 1:03d}")
+        used = [number for number, path in runs.items() if any(path.iterdir())]  # a run that failed at once leaves none
+        return str(root / f"run_{max(used, default=0) + 1:03d}")
     if resume is True:
         found = [path for _, path in sorted(runs.items()) if (path / CHECKPOINT).is_file()]
         if not found:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,18 +13,23 @@ from monai.utils.misc import MONAIEnvVars
 
 PACKAGE = Path(__file__).resolve().parent.parent
 USER_ERRORS = (ValueError, ArithmeticError, FileNotFoundError, FileExistsError)
+FROM_WORKER = re.compile(rf"^{PACKAGE.name}\.[\w.]+: (.+)$", re.MULTILINE)
 
 
 def user_error_line(error: BaseException) -> str | None:
     """Return the line that a user should read, or None if the error is not one that this package raised on purpose.
 
-    MONAI wraps whatever a config raises, so the chain of causes is searched for an error of this package.
+    MONAI wraps whatever a config raises, so the chain of causes is searched for an error of this package. Of an error in a
+    worker process of a loader only the text of its traceback arrives, which is searched for one as well.
     """
     for link in _chain(error):
+        worker = FROM_WORKER.findall(str(link))
+        if worker:
+            return worker[0]
         frames = traceback.extract_tb(link.__traceback__)
         ours = frames and PACKAGE in Path(frames[-1].filename).resolve().parents
         if isinstance(link, USER_ERRORS) and (ours or type(link).__module__.startswith(__package__.split(".")[0])):
-            return str(link).strip().splitlines()[-1].removeprefix(f"{type(link).__module__}.{type(link).__name__}: ")
+            return (str(link).strip() or type(link).__name__).splitlines()[-1]
     return None
 
 

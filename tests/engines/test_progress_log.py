@@ -67,6 +67,14 @@ def test_lines_come_first_at_every_interval_and_last(clock: Clock, caplog: pytes
     assert [line.split("  ")[0] for line in messages(caplog)] == [f"iteration {i}/8" for i in (1, 4, 7, 8)]
 
 
+def test_the_last_line_does_not_wait_for_the_validation(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = make_trainer(clock, seconds=1.0)
+    attach(trainer, clock)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: logging.getLogger(LOGGER).info("validation"))
+    trainer.run([0] * 4, max_epochs=1)
+    assert [line.split("  ")[0] for line in messages(caplog)] == ["iteration 1/4", "iteration 4/4", "validation"]
+
+
 def test_a_line_has_means_since_the_line_before(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     trainer = make_trainer(clock)
     attach(trainer, clock)

@@ -5,6 +5,7 @@ import csv
 import json
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -232,7 +233,7 @@ def test_two_dimensions(tmp_path):
 def _process(rank, folder, gather):
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(f"{folder}/store", 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     shares = [["c.nii", "a.nii"], ["b.nii", "a.nii"]]  # samplers pad with repeated cases
     cases = [case(block(1, 2), block(1, 2), path) for path in shares[rank]]
     if gather or rank == 0:

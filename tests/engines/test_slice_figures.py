@@ -212,6 +212,7 @@ class Writer:
 def run(handler: SliceFigures, batches: list[Any], epoch: int = 1) -> None:
     """Run an evaluator whose outputs are the batches, as in a training's given epoch."""
     engine = Engine(lambda engine, batch: batch)
+    handler.dots_per_inch = 60  # small pictures, quick tests
     handler.attach(engine)
     engine.load_state_dict({"epoch": epoch - 1, "max_epochs": epoch, "epoch_length": len(batches)})
     engine.run(batches, max_epochs=epoch)

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `python -m medssl_components COMMAND`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import fire
+
+from .commands import demo
+from .engines import one_line_errors
+
+
+def main() -> None:
+    """Run one command."""
+    one_line_errors()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    fire.Fire({"demo": demo}, name="medssl_components")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""See a bundle work: train, evaluate and predict on the built-in scans."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from monai.transforms import LoadImaged
+
+from ..data import DataError, case_name, inference_cases
+from ..engines import atomic_path, cases_figure, on_label_grid
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATASET = "builtin:one_organ"
+logger = logging.getLogger("medssl")
+
+
+def demo(bundle: str = "supervised", output_dir: str = "demo_output", cases: int = 3, **options: Any) -> None:
+    """Train a bundle through MONAI's bundle runner on the built-in synthetic scans, evaluate it and predict.
+
+    It ends with a table of scores and a picture: scan, label, prediction and uncertainty side by side.
+
+    Args:
+        bundle: name of a folder in `bundles/`.
+        output_dir: where models, logs, predictions and the picture go.
+        cases: number of test cases in the picture.
+        options: passed on to the training, for example `max_epochs=2`.
+
+    Raises:
+        DataError: for an unknown bundle, or if one of the three commands fails.
+    """
+    configs = REPOSITORY / "bundles" / bundle / "configs"
+    if not configs.is_dir():
+        known = ", ".join(sorted(path.parent.name for path in REPOSITORY.glob("bundles/*/configs")))
+        raise DataError(f"no bundle {bundle!r} in {REPOSITORY / 'bundles'}; there are: {known or 'none, use a clone'}")
+    output = Path(output_dir).resolve()
+    folders = {"ckpt_dir": output / "models", "output_dir": output / "eval", "dataset_dir": DATASET}
+    started = time.monotonic()
+    _run_bundle("training", [configs / "train.json"], {**folders, **options})
+    trained = time.monotonic() - started
+    evaluation = {**folders, "eval_dir": output / "evaluation"}
+    _run_bundle("run", [configs / "train.json", configs / "evaluate.json"], evaluation)
+    prediction = {**folders, "output_dir": output / "predictions", "uncertainty": True, "overwrite": True}
+    _run_bundle("run", [configs / "inference.json"], prediction)
+    picture = output / "demo.png"
+    _draw(output / "predictions", output / "evaluation", picture, cases)
+    scores = json.loads((output / "evaluation" / "scores.json").read_text(encoding="utf-8"))
+    logger.info("%s", _table(bundle, scores, trained, time.monotonic() - started))
+    logger.info("picture: %s", picture)
+
+
+def _run_bundle(run_id: str, files: list[Path], options: dict[str, Any]) -> None:
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str([str(file) for file in files])]
+    command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    logger.info("$ %s", shlex.join(["python", *command[1:]]))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
+    code = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
+    if code:
+        raise DataError(f"the command above ended with exit code {code}; its last line says why")
+
+
+def _draw(predictions: Path, evaluation: Path, picture: Path, number: int) -> None:
+    class_names = list(json.loads((evaluation / "settings.json").read_text(encoding="utf-8"))["class_names"])
+    load = LoadImaged(keys=["image", "label", "pred", "uncertainty"], ensure_channel_first=True)
+    rows = []
+    for case in inference_cases(DATASET)[:number]:
+        name = case_name(case["image"])
+        label = Path(case["image"]).parent.parent / "labelsTr" / Path(case["image"]).name
+        files = {"label": label, "pred": predictions / f"{name}.nii.gz"}
+        item = load({**case, **files, "uncertainty": predictions / f"{name}_uncertainty.nii.gz"})
+        rows.append({**on_label_grid(item), "title": name})
+    figure = cases_figure(rows, title="built-in scans", class_names=class_names)
+    with atomic_path(picture) as path:
+        figure.savefig(path, dpi=110)
+
+
+def _table(bundle: str, scores: dict[str, Any], trained: float, total: float) -> str:
+    columns = {"Dice": "dice", "95HD (mm)": "hd95_mm", "ASD (mm)": "asd_mm"}
+    values = [f"{scores['mean_over_classes'][key]['mean']:.3f}" for key in columns.values()]
+    head = ["bundle", *columns, "training", "in all"]
+    row = [bundle, *values, f"{trained / 60:.1f} min", f"{total / 60:.1f} min"]
+    widths = [max(len(a), len(b)) for a, b in zip(head, row, strict=True)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in (head, row)]
+    return f"mean over {scores['num_cases']} test cases\n" + "\n".join(lines)

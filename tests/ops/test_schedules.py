@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from medssl_components.ops import PolynomialDecay
+
+
+def test_falls_from_start_to_zero():
+    schedule = PolynomialDecay(start=0.01, power=0.9)
+    values = [schedule(step / 10) for step in range(11)]
+    assert values[0] == 0.01
+    assert values[-1] == 0.0
+    assert all(late < early for early, late in zip(values, values[1:], strict=False))
+
+
+def test_hand_computed():
+    assert PolynomialDecay(start=2.0, power=2.0)(0.5) == pytest.approx(0.5)
+    assert PolynomialDecay(start=2.0, power=0.0)(0.7) == 2.0
