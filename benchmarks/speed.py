@@ -126,7 +126,7 @@ def inference_report(options: argparse.Namespace) -> str:
         scores = read_json(folder / "scores.json")
         mean = scores["mean_over_classes"]
         cells = [number(mean["dice"]["mean"], 4), number(mean["hd95_voxel"]["mean"], 2)]
-        rows.append([title, number(seconds_a_case(folder / "log.txt"), 1), *cells, str(scores["num_cases"])])
+        rows.append([title, number(seconds_a_case(folder / "log.txt"), 2), *cells, str(scores["num_cases"])])
     paper = "x".join(map(str, options.paper_patch))
     return (
         f"Checkpoint {shown_path(options.checkpoint)}, window {window}. The paper's stride, "

@@ -89,10 +89,10 @@ def make_folder() -> Callable[..., Path]:
     split=False) -> Path`
 
     The cases are `case_01`, `case_02`, ...: first the labelled ones, then the unlabelled, then the test cases. A volume
-    holds about three noisy blobs, lies off the origin, has voxels of 1.2 x 0.9 x 2.0 mm and runs from right to left. Without
-    a split the test cases go to `imagesTs/` and `labelsTs/`; with one all go to `imagesTr/` and `labelsTr/`, and
-    `split.json` makes the first half of the test cases, rounded down, the validation cases. Two or more channels are
-    files `case_01_0000`, `case_01_0001`, ...; the suffix is any of `.nii.gz`, `.nii`, `.nrrd`, `.mha`, `.mhd`.
+    holds about three noisy blobs, lies off the origin, has voxels of 1.2 x 0.9 x 2.0 mm and runs from right to left.
+    Without a split the test cases go to `imagesTs/` and `labelsTs/`; with one all go to `imagesTr/` and `labelsTr/`,
+    and `split.json` makes the first half of the test cases, rounded down, the validation cases. Two or more channels
+    are files `case_01_0000`, `case_01_0001`, ...; the suffix is `.nii.gz`, `.nii`, `.nrrd`, `.mha` or `.mhd`.
     """
     return _make_folder
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -44,12 +43,12 @@ def demo(bundle: str = "supervised", output_dir: str = "demo_output", cases: int
     output = Path(output_dir).resolve()
     folders = {"ckpt_dir": output / "models", "output_dir": output / "eval", "dataset_dir": DATASET}
     started = time.monotonic()
-    _run_bundle("training", [configs / "train.json"], {**folders, **options})
+    _run_bundle("training", bundle, ["train.json"], {**folders, **options})
     trained = time.monotonic() - started
     evaluation = {**folders, "eval_dir": output / "evaluation"}
-    _run_bundle("run", [configs / "train.json", configs / "evaluate.json"], evaluation)
+    _run_bundle("run", bundle, ["train.json", "evaluate.json"], evaluation)
     prediction = {**folders, "output_dir": output / "predictions", "uncertainty": True, "overwrite": True}
-    _run_bundle("run", [configs / "inference.json"], prediction)
+    _run_bundle("run", bundle, ["inference.json"], prediction)
     picture = output / "demo.png"
     _draw(output / "predictions", output / "evaluation", picture, cases)
     scores = json.loads((output / "evaluation" / "scores.json").read_text(encoding="utf-8"))
@@ -57,12 +56,13 @@ def demo(bundle: str = "supervised", output_dir: str = "demo_output", cases: int
     logger.info("picture: %s", picture)
 
 
-def _run_bundle(run_id: str, files: list[Path], options: dict[str, Any]) -> None:
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str([str(file) for file in files])]
-    command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
-    logger.info("$ %s", shlex.join(["python", *command[1:]]))
+def _run_bundle(run_id: str, bundle: str, files: list[str], options: dict[str, Any]) -> None:
+    paths = [f"bundles/{bundle}/configs/{file}" for file in files]
+    arguments = ["-m", "monai.bundle", "run", run_id, "--config_file", paths[0] if len(paths) == 1 else str(paths)]
+    arguments += [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    logger.info("\n$ python %s\n", " ".join(f'"{text}"' if set(text) & set(" []'") else text for text in arguments))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
-    code = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
+    code = subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, env=environment, check=False).returncode
     if code:
         raise DataError(f"the command above ended with exit code {code}; its last line says why")
 

@@ -6,7 +6,9 @@ from .case_folder import CaseFolder, CaseList, check_disjoint
 from .case_names import CaseNameFormatter, case_name, group_channels, image_entry, is_volume, stem
 from .check_cases import check_case, check_cases, warn_if_built_in
 from .check_outputs import check_outputs
+from .class_names import class_names
 from .errors import DataError
+from .flag import flag
 from .header import Header, read_header
 from .inference_cases import inference_cases
 from .load_cased import LoadCased

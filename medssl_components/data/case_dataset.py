@@ -58,6 +58,7 @@ class CaseDataset(TorchDataset):
 
     def set_random_state(self, seed: int) -> None:
         """Seed every random transform, for the next item only."""
+        self.load()  # first, since MONAI seeds the transforms anew when it makes a dataset
         self.transform.set_random_state(seed=seed)
 
     def load(self) -> Dataset:
@@ -100,7 +101,9 @@ def _bytes(case: dict[str, Any], spacing: str | Sequence[float]) -> float:
 def _file_hash(case: dict[str, Any]) -> bytes:
     paths = [path for value in case.values() for path in (value if isinstance(value, (list, tuple)) else [value])]
     stats = [os.stat(path) for path in paths]
-    return pickle_hashing([(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)])
+    return pickle_hashing(
+        [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
+    )
 
 
 def _transform_hash(transforms: Any) -> bytes:

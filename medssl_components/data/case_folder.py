@@ -34,7 +34,10 @@ class CaseList(Sequence):
 
     @cached_property
     def _cases(self) -> list[dict[str, Any]]:
-        return [self.folder.item(name, labeled=self.part != "unlabeled") for name in self.folder.names[self.part]]
+        names = self.folder.names[self.part]
+        if not names and self.part in ("labeled", "test"):
+            raise DataError(self.folder.why_empty(self.part))
+        return [self.folder.item(name, labeled=self.part != "unlabeled") for name in names]
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -123,14 +126,26 @@ class CaseFolder:
         image = image_entry(name, self.images[name])
         return {"image": image, "label": str(self.labels[name])} if labeled else {"image": image}
 
+    def why_empty(self, part: str) -> str:
+        """Say in one line why there is no labelled, or no test, case."""
+        if part == "test":
+            return f"{self.root}: no test case; list some in split.json, or put them into imagesTs/ and labelsTs/"
+        images = self._scan_images("Tr")
+        if not images:
+            return f"{self.root / 'imagesTr'}: holds no NIfTI, NRRD or MetaImage file; put the training scans there"
+        image, label = next(iter(images)), next(iter(self.labels), None)
+        if label is None:
+            found = f"{self.root / 'labelsTr'}: no labelled case, for example none for the image {image!r}"
+        else:
+            found = f"{self.root}: no training image has a label, for example image {image!r} and label {label!r}"
+        return f"{found}; a label has the name of its image"
+
     @cached_property
     def names(self) -> dict[str, list[str]]:
         """Names of the labelled, unlabelled, validation and test cases."""
         lists = self._split_lists() or self._folder_lists()
         training, labels = lists["training"], self.labels
         known = [name for name in training if name in labels]
-        if not known:
-            raise DataError(f"{self._nothing_matches()}; a label has the name of its image")
         chosen = self._chosen(training, known)
         taken = {*chosen, *lists["validation"], *lists["test"]}
         names = {
@@ -207,17 +222,8 @@ class CaseFolder:
         return found
 
     def _scan_images(self, part: str) -> dict[str, list[Path]]:
-        folder = self.root / f"images{part}"
-        paths = _volumes(folder)
-        if part == "Tr" and not paths:
-            raise DataError(f"{folder}: holds no NIfTI, NRRD or MetaImage file; put the training scans there")
+        paths = _volumes(self.root / f"images{part}")
         return group_channels(paths, self.in_channels, self._scan_labels(part))
-
-    def _nothing_matches(self) -> str:
-        image, label = next(iter(self.images)), next(iter(self.labels), None)
-        if label is None:
-            return f"{self.root / 'labelsTr'}: no labelled case, for example none for the image {image!r}"
-        return f"{self.root}: no training image has a label, for example image {image!r} and label {label!r}"
 
 
 def check_disjoint(lists: dict[str, list[tuple[str, list[Path]]]], source: str | Path = "") -> None:

@@ -15,7 +15,7 @@ CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
 def is_volume(path: Path) -> bool:
-    """Say whether a path looks like a volume that can be read, leaving out hidden files and copies such as `._a.nii`."""
+    """Say whether a path looks like a volume that can be read, leaving out hidden files such as `._a.nii`."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 

@@ -38,7 +38,9 @@ def check_case(case: dict[str, Any], in_channels: int, tolerance: float = 0.1) -
     if "label" in case:
         label = read_header(case["label"])
         if label.channels != 1:
-            raise DataError(f"{case['label']}: a label has one channel, this one has {label.channels}; use class indices")
+            raise DataError(
+                f"{case['label']}: a label has one channel, this one has {label.channels}; use class indices"
+            )
         others.append((str(case["label"]), label))
     for path, header in others:
         if header.shape != image.shape:
@@ -53,8 +55,8 @@ def check_cases(
     """Check headers, grids and names of all cases at once.
 
     Args:
-        lists: labelled, unlabelled, validation and test cases, as many of these lists as there are; a case may be in one
-            of them only, and the first must not be empty.
+        lists: labelled, unlabelled, validation and test cases, as many of these lists as there are; a case may be in
+            one of them only, and the first must not be empty.
         in_channels: number of channels that the network takes.
         num_threads: files are opened by that many threads.
         dataset_dir: where the cases come from, to warn if that is the built-in scans.

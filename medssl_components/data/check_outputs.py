@@ -10,9 +10,10 @@ from typing import Any
 
 from .case_names import case_name
 from .errors import DataError
+from .flag import flag
 
 
-def check_outputs(cases: Sequence[dict[str, Any]], output_dir: str, overwrite: bool = False) -> None:
+def check_outputs(cases: Sequence[dict[str, Any]], output_dir: str, overwrite: bool | str = False) -> None:
     """Stop if a prediction's file is there already, or if a prediction would replace an image.
 
     Args:
@@ -28,7 +29,7 @@ def check_outputs(cases: Sequence[dict[str, Any]], output_dir: str, overwrite: b
         path = Path(output_dir) / f"{case_name(case['image'])}.nii.gz"
         if path.exists() and _file(path) in inputs:
             raise DataError(f"{path}: the prediction would replace an image; give another --output_dir")
-        if path.exists() and not overwrite:
+        if path.exists() and not flag(overwrite, "overwrite"):
             raise DataError(f"{path}: is there already; give another --output_dir, or --overwrite true")
 
 

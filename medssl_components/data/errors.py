@@ -11,6 +11,6 @@ def reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    if ".cxx:" in lines[0]:  # ITK: a line of its source, its class, and for NRRD a chain of calls that ends in the cause
+    if ".cxx:" in lines[0]:  # ITK: a line of its source, its class, and for NRRD a chain that ends in the cause
         return lines[-1].split(": ", 1)[-1] if lines[-1].startswith("[nrrd]") else "ITK cannot read its voxels"
     return lines[0]

@@ -43,7 +43,7 @@ def inference_cases(
         test = CaseFolder(dataset_dir, split=split, in_channels=in_channels)
         if not dataset_dir.startswith(BUILT_IN) and not (test.root / "imagesTr").is_dir():
             raise DataError(f"{dataset_dir}: no scan to predict in it or in its imagesTs/; give --inputs")
-        if not len(test.test):
+        if not test.names["test"]:
             raise DataError(f"{dataset_dir}: has no imagesTs/ and no test case in a split; give --inputs")
         return [{"image": case["image"]} for case in test.test]
     return [{"image": image_entry(name, files)} for name, files in group_channels(paths, in_channels).items()]

@@ -19,8 +19,8 @@ from .header import is_nifti
 class LoadCased(MapTransform):
     """Load image and label channel-first and check every voxel in the same pass.
 
-    Differs from `LoadImaged` and `EnsureChannelFirstd`, whose parts it uses, in its errors: one line that names the file.
-    The reader depends on the file's name alone, and is the one whose header `read_header` reads.
+    Differs from `LoadImaged` and `EnsureChannelFirstd`, whose parts it uses, in its errors: one line that names the
+    file. The reader depends on the file's name alone, and is the one whose header `read_header` reads.
 
     Args:
         keys: what to load; absent keys are skipped, so that labelled and unlabelled cases share one chain.
@@ -36,8 +36,7 @@ class LoadCased(MapTransform):
         super().__init__(keys, allow_missing_keys=True)
         self.num_classes = num_classes
         self.label_key = label_key
-        self.readers = {True: NibabelReader(), False: ITKReader()}
-        self.load = LoadImage(reader=list(self.readers.values()), image_only=True, dtype=torch.float32)
+        self.load = LoadImage(reader=NibabelReader(), image_only=True, dtype=torch.float32)
         self.channel_first = EnsureChannelFirst()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -52,8 +51,11 @@ class LoadCased(MapTransform):
         return item
 
     def _read(self, file: str) -> MetaTensor:
+        # A reader of its own for each file, as readers remember what they read: threads would share that, and a cache
+        # that knows its transforms by their state would take them for others.
+        reader = NibabelReader() if is_nifti(file) else ITKReader()
         try:
-            volume = self.channel_first(self.load(file, reader=self.readers[is_nifti(file)]))
+            volume = self.channel_first(self.load(file, reader=reader))
         except Exception as error:
             raise DataError(f"{file}: cannot be read, it may be truncated ({reason(error)}); copy it again") from error
         bad = int((~torch.isfinite(volume)).sum())
@@ -66,12 +68,13 @@ class LoadCased(MapTransform):
             raise DataError(f"{name}: a label has one channel, this one has {volume.shape[0]}; use class indices")
         values = torch.unique(volume.as_tensor())
         if not torch.equal(values, values.round()):
-            raise DataError(f"{name}: label values are not whole numbers, for example {_example(values)}; use class indices")
+            raise DataError(
+                f"{name}: label values are not whole numbers, for example {_example(values)}; use class indices"
+            )
         if values.min() < 0 or values.max() > self.num_classes - 1:
             text = ", ".join(f"{value:g}" for value in values[:10].tolist())
-            raise DataError(
-                f"{name}: label values {text} are not all in 0..{self.num_classes - 1}; correct the label or num_classes"
-            )
+            last = self.num_classes - 1
+            raise DataError(f"{name}: label values {text} are not all in 0..{last}; correct the label or num_classes")
         return volume.to(torch.uint8)
 
 

@@ -34,7 +34,8 @@ class OneOrganRecipe:
 
     Args:
         class_names: names of the labels, the background first.
-        training: number of training cases, all with a label on disk.
+        training: number of training cases.
+        labeled: how many of them have a label on disk, the first ones.
         validation: number of validation cases.
         test: number of test cases.
         in_plane_size: voxels along the first two axes.
@@ -64,6 +65,7 @@ class OneOrganRecipe:
 
     class_names: tuple[str, ...] = ("background", "atrium")
     training: int = 40
+    labeled: int = 4
     validation: int = 4
     test: int = 12
     in_plane_size: tuple[int, int] = (56, 72)
@@ -114,7 +116,7 @@ class _Structures:
         return (self.distractor < 0) & ~self.label
 
 
-RECIPES = {"one_organ": OneOrganRecipe()}
+RECIPES = {"one_organ": OneOrganRecipe(), "one_organ_all_labels": OneOrganRecipe(labeled=40)}
 
 
 def synthetic_case(
@@ -143,8 +145,9 @@ def synthetic_case(
 def synthetic_folder(name: str = "one_organ", cache_dir: str | Path | None = None) -> Path:
     """Return the folder of a built-in data set, made on the first call.
 
-    It has `imagesTr/`, `labelsTr/` (a label for every case, so that upper bounds can be measured), `dataset.json` as
-    nnU-Net has it and `split.json`. It is never half made: it is written under another name and then renamed, so
+    It has `imagesTr/`, `labelsTr/` (labels for few of the training cases, as a user's folder has; the data sets called
+    `..._all_labels` have the same scans and all labels, for upper bounds), `dataset.json` as nnU-Net has it and
+    `split.json`. It is never half made: it is written under another name and then renamed, so
     several processes may ask for it at once.
 
     Args:
@@ -202,7 +205,8 @@ def _write_folder(folder: Path, recipe: OneOrganRecipe) -> None:
     for index, name in enumerate(names):
         image, organ, affine = synthetic_case(index, recipe=recipe)
         _write_volume(folder / "imagesTr" / f"{name}.nii.gz", np.rint(image).astype(np.int16), affine)
-        _write_volume(folder / "labelsTr" / f"{name}.nii.gz", organ, affine)
+        if not recipe.labeled <= index < recipe.training:
+            _write_volume(folder / "labelsTr" / f"{name}.nii.gz", organ, affine)
     dataset = {
         "name": "synthetic scans of medssl_components",
         "channel_names": {"0": "MR"},
@@ -211,7 +215,7 @@ def _write_folder(folder: Path, recipe: OneOrganRecipe) -> None:
         "file_ending": ".nii.gz",
     }
     split = {
-        "description": "Built-in synthetic scans. All have a label; take the first 4 of training as the labelled ones.",
+        "description": f"Built-in synthetic scans; the first {recipe.labeled} for training have a label.",
         "training": names[: recipe.training],
         "validation": names[recipe.training : recipe.training + recipe.validation],
         "test": names[recipe.training + recipe.validation :],

@@ -69,9 +69,9 @@ def draw_epoch(
 class TwoStreamLoader:
     """Iterate over batches `{"labeled": {"image", "label"}, "unlabeled": {"image"}}`.
 
-    The k-th batch of epoch e depends on the seed, e, k and the rank alone, so a resumed run sees what an uninterrupted
-    one would have seen, with any number of workers. `"unlabeled"` is None if there is no unlabelled case, or if its batch
-    size is 0; the unlabelled scans are not even read then.
+    The k-th batch of epoch e depends on the seed, e, k, the rank and the number of batches in an epoch alone, so a
+    resumed run sees what an uninterrupted one would have seen, with any number of workers. `"unlabeled"` is None if
+    there is no unlabelled case, or if its batch size is 0; the unlabelled scans are not even read then.
 
     Args:
         labeled: labelled cases, whose items have "image" and "label".

@@ -18,8 +18,8 @@ def unlabeled_cases(
     """Return the unlabelled cases beside a labelled list.
 
     For a list of a `CaseFolder` these are the folder's unlabelled cases. For any other list, such as the one that MONAI
-    Label puts into `train::dataset::data`, these are the other volumes in the folders of the labelled images, grouped by
-    channel if the labelled ones are lists of channel files.
+    Label puts into `train::dataset::data`, these are the other volumes in the folders of the labelled images, grouped
+    by channel if the labelled ones are lists of channel files.
 
     Args:
         labeled: labelled cases, `{"image": path, "label": path}`.

@@ -17,7 +17,7 @@ from ..data import DataError
 
 RUNNER_IDS = {"imports", "initialize", "run", "finalize", "displayable_configs", ConfigParser.meta_key}
 TRACKING_IDS = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
-SETTINGS = ("in_channels", "num_classes", "class_names", "spacing", "intensity", "patch_size", "network_def")
+SETTINGS = ("in_channels", "num_classes", "spacing", "intensity", "patch_size", "network_def")
 
 
 def find_bundle_root(name: str) -> str:
@@ -67,9 +67,10 @@ def check_options(bundle_root: str) -> None:
 
 
 def resolved_settings() -> dict[str, Any]:
-    """Return the values that inference must share with training, as plain JSON values: an overlay of its own."""
+    """Return what inference must share with training, and the classes' names, as plain JSON values: an overlay."""
     parser = calling_parser()
-    return {key: _plain(parser, parser[key]) for key in SETTINGS}
+    keys = (*SETTINGS, "class_names") if "class_names" in parser else SETTINGS
+    return {key: _plain(parser, key) for key in keys}
 
 
 def check_settings(checkpoint: str) -> None:
@@ -107,11 +108,16 @@ def _is_referred_to(key: str, config: dict[str, Any]) -> bool:
     return re.search(rf"[@%]{re.escape(key)}\b", others) is not None
 
 
-def _plain(parser: ConfigParser, value: Any) -> Any:
+def _plain(parser: ConfigParser, id: str) -> Any:
+    """Return the content of an id with references followed and expressions evaluated, and no object made."""
+    value = parser[id]
     if isinstance(value, dict):
-        return {key: _plain(parser, item) for key, item in value.items()}
+        return {key: _plain(parser, f"{id}::{key}") for key in value}
     if isinstance(value, (list, tuple)):
-        return [_plain(parser, item) for item in value]
+        return [_plain(parser, f"{id}::{index}") for index in range(len(value))]
     if isinstance(value, str) and value.startswith("@"):
-        return _plain(parser, parser[value[1:]])
+        return _plain(parser, value[1:])
+    if isinstance(value, str) and value.startswith("$"):
+        result = parser.get_parsed_content(id)
+        return result if isinstance(result, (bool, int, float, str, list)) else value
     return value

@@ -30,7 +30,7 @@ class ResumeCheckpoint:
 
     def __init__(self, run_dir: str, resume: bool | str = False) -> None:
         self.path = Path(run_dir) / CHECKPOINT
-        self.resume = bool(resume)
+        self.resume = str(resume).lower() != "false"
 
     def attach(self, engine: Engine) -> None:
         """Register with a `SemiSupervisedTrainer`."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..data import DataError
+from ..data import DataError, flag
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -23,6 +23,8 @@ def run_folder(output_dir: str, resume: bool | str = False) -> str:
     Raises:
         DataError: if there is nothing to resume.
     """
+    if str(resume).lower() in ("true", "false"):
+        resume = flag(resume, "resume")
     root = Path(output_dir)
     runs = {int(path.name[4:]): path for path in root.glob("run_*") if re.fullmatch(r"run_\d+", path.name)}
     if not resume:

@@ -17,6 +17,6 @@ def start_processes(backend: str = "auto") -> None:
     if backend == "auto":
         backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend)
-    # ignite makes a process group of its own when it is first asked for the rank, for which all processes must be there:
-    # handlers that only the first process has would wait for the others for ever
+    # ignite makes a process group of its own when it is first asked for the rank, and all processes must be there for
+    # it: a handler that only the first process has would wait for the others for ever
     ignite.distributed.sync()

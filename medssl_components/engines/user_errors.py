@@ -19,8 +19,8 @@ FROM_WORKER = re.compile(rf"^{PACKAGE.name}\.[\w.]+: (.+)$", re.MULTILINE)
 def user_error_line(error: BaseException) -> str | None:
     """Return the line that a user should read, or None if the error is not one that this package raised on purpose.
 
-    MONAI wraps whatever a config raises, so the chain of causes is searched for an error of this package. Of an error in a
-    worker process of a loader only the text of its traceback arrives, which is searched for one as well.
+    MONAI wraps whatever a config raises, so the chain of causes is searched for an error of this package. Of an error
+    in a worker process of a loader only the text of its traceback arrives, which is searched for one as well.
     """
     for link in _chain(error):
         worker = FROM_WORKER.findall(str(link))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training on the labelled cases alone: the lower bound of every semi-supervised method, and the upper with all labels."""
+"""Training on the labelled cases alone: the lower bound of every other method, and with all labels the upper."""
 
 from __future__ import annotations
 

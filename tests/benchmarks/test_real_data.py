@@ -319,7 +319,8 @@ def test_times_of_the_logs(tmp_path: Path) -> None:
     log = write(tmp_path / "train.log", "".join(line.format(*epoch) for epoch in epochs))
     assert common.training_seconds(log) == 180.5
     assert common.training_seconds(tmp_path / "missing.log") is None
-    lines = "03:00:54 INFO medssl: case 1/20  9.0 s/case  3 min left\n03:01:00 INFO medssl: case 11/20  2.0 s/case  20 s left\ncase 20/20  2.0 case/s\n"
+    prefix = "03:00:54 INFO medssl: "  # where the bundle's logging is set up
+    lines = f"{prefix}case 1/20  9.0 s/case  3 min left\n{prefix}case 11/20  2.0 s/case\ncase 20/20  2.0 case/s\n"
     log = write(tmp_path / "scores.log", "checked\n" + lines)
     assert common.seconds_a_case(log) == pytest.approx((10 * 2.0 + 9 * 0.5) / 19)
     assert common.seconds_a_case(write(log, "case 1/1  9.0 s/case\n")) == 9.0

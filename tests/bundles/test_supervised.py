@@ -104,7 +104,7 @@ def test_evaluation_writes_the_table_on_the_label_grid(dataset, trained, tmp_pat
     run("train", "evaluate", dataset_dir=str(dataset), eval_dir=str(tmp_path), **paths(trained))
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["num_cases"] == 2
-    assert list(scores["classes"]) == ["organ"]
+    assert list(scores["classes"]) == ["class_1"]
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
@@ -143,7 +143,9 @@ def test_predicting_listed_files_and_never_overwriting(dataset, trained, tmp_pat
 
 def test_settings_that_differ_from_training_stop_inference(dataset, trained, tmp_path):
     options = {"ckpt_dir": str(trained / "models"), "output_dir": str(tmp_path), "dataset_dir": str(dataset)}
-    flow = ConfigWorkflow(str(CONFIGS / "inference.json"), workflow_type="infer", **{**TINY, "spacing": [1, 1, 1]}, **options)
+    flow = ConfigWorkflow(
+        str(CONFIGS / "inference.json"), workflow_type="infer", **{**TINY, "spacing": [1, 1, 1]}, **options
+    )
     with pytest.raises(Exception, match="Failed to evaluate") as caught:
         flow.initialize()
     assert str(caught.value.__cause__).startswith("spacing ([1, 1, 1]) differs from the training's")
@@ -214,7 +216,15 @@ def test_monai_label_overrides_train_on_the_other_studies_of_the_folder(make_fol
 def test_two_processes_train_as_one(dataset, tmp_path):
     files = str([str(CONFIGS / "train.json"), str(CONFIGS / "multi_gpu_train.json")])
     options = {**TINY, **paths(tmp_path), "dataset_dir": str(dataset), "max_epochs": 1, "iterations_per_epoch": 2}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "monai.bundle",
+    ]
     command += ["run", "training", "--config_file", files]
     command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -244,6 +254,6 @@ def test_overlays_set_known_top_level_ids_only():
 
 def test_settings_of_train_and_inference_are_the_same():
     train, inference = (json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "inference"))
-    for key in ("in_channels", "num_classes", "class_names", "spacing", "intensity", "patch_size", "network_def"):
+    for key in ("in_channels", "num_classes", "spacing", "intensity", "patch_size", "dropout", "network_def"):
         assert train[key] == inference[key], key
     assert train["validate"]["preprocessing"]["transforms"][1:] == inference["preprocessing"]["transforms"][1:]

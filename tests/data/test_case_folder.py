@@ -211,7 +211,9 @@ def test_splits_that_cannot_be_used(folder: Path, content: object, expected: str
 
 
 def test_a_split_that_is_no_json_or_not_there(folder: Path) -> None:
-    assert message(folder, split=str(folder / "gone.json")).startswith("DIR/gone.json: cannot be read as a split file (")
+    assert message(folder, split=str(folder / "gone.json")).startswith(
+        "DIR/gone.json: cannot be read as a split file ("
+    )
     (folder / "split.json").write_text("{")
     assert message(folder).startswith("DIR/split.json: cannot be read as a split file (Expecting")
 
@@ -270,3 +272,17 @@ def test_channel_files_become_one_image(tmp_path: Path, make_folder: Callable[..
 def test_a_list_reaches_another_process(folder: Path) -> None:
     cases = CaseFolder(str(folder)).labeled
     assert list(pickle.loads(pickle.dumps(cases))) == list(cases)
+
+
+def test_a_folder_of_test_cases_alone_can_be_scored_but_not_trained_on(make_folder, tmp_path: Path) -> None:
+    folder = CaseFolder(str(make_folder(tmp_path, labeled=0, unlabeled=0, test=2)))
+    assert len(folder.test) == 2
+    with pytest.raises(DataError, match="imagesTr: holds no NIfTI, NRRD or MetaImage file"):
+        len(folder.labeled)
+
+
+def test_no_test_case_is_an_error_when_they_are_asked_for(make_folder, tmp_path: Path) -> None:
+    folder = CaseFolder(str(make_folder(tmp_path, labeled=2, unlabeled=1, test=0)))
+    assert (len(folder.labeled), len(folder.unlabeled)) == (2, 1)
+    with pytest.raises(DataError, match="no test case; list some in split.json"):
+        len(folder.test)

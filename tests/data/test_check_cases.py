@@ -118,9 +118,7 @@ def test_one_case_in_two_lists(case: dict[str, str], tmp_path: Path) -> None:
     )
 
 
-def test_the_first_bad_case_of_many_is_the_one_that_is_named(
-    tmp_path: Path, make_folder: Callable[..., Path]
-) -> None:
+def test_the_first_bad_case_of_many_is_the_one_that_is_named(tmp_path: Path, make_folder: Callable[..., Path]) -> None:
     folder = make_folder(tmp_path, labeled=6, unlabeled=0, test=0, shape=(4, 4, 3))
     for number in (5, 3, 6):
         (folder / f"imagesTr/case_0{number}.nii.gz").write_bytes(b"")

@@ -75,22 +75,22 @@ def test_channel_files_and_a_file_of_channels_are_alike(
     np.testing.assert_array_equal(one.numpy(), two.numpy())
     np.testing.assert_array_equal(one.affine, two.affine)
     assert one.meta["case_name"] == two.meta["case_name"] == "a"
-    assert one.meta["original_channel_dim"] == two.meta["original_channel_dim"]
 
 
 @pytest.mark.parametrize(
     ("suffix", "reason"),
     [
         (".nii.gz", "Compressed file ended before the end-of-stream marker was reached"),
-        (".nii", "Expected 840 bytes, got 486 bytes from "),
+        (".nii", "Expected 32000 bytes, got 22294 bytes from "),
         (".nrrd", "fread got only "),
         (".mha", "ITK cannot read its voxels"),
     ],
 )
 @pytest.mark.parametrize("channel", [0, 1])
 def test_a_truncated_file_is_named_whichever_channel_it_is(
-    tmp_path: Path, write_volume: Write, array: np.ndarray, suffix: str, reason: str, channel: int
+    tmp_path: Path, write_volume: Write, suffix: str, reason: str, channel: int
 ) -> None:
+    array = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
     files = [write_volume(tmp_path / f"a_000{number}{suffix}", array, AFFINE) for number in (0, 1)]
     content = files[channel].read_bytes()
     files[channel].write_bytes(content[: int(len(content) * 0.7)])
@@ -109,7 +109,9 @@ def test_voxels_that_are_not_finite(tmp_path: Path, write_volume: Write, array: 
 
 def test_label_values_out_of_range(label: Callable[..., str]) -> None:
     path = label(1, 2, 3)
-    assert message(label=path) == f"{path}: label values 0, 1, 2, 3 are not all in 0..2; correct the label or num_classes"
+    assert (
+        message(label=path) == f"{path}: label values 0, 1, 2, 3 are not all in 0..2; correct the label or num_classes"
+    )
     path = label(-1)
     assert message(label=path) == f"{path}: label values -1, 0 are not all in 0..2; correct the label or num_classes"
     path = label(255, dtype=np.uint8)

@@ -17,7 +17,13 @@ from medssl_components.data import synthetic
 from medssl_components.data.synthetic import RECIPES, synthetic_case, synthetic_folder
 
 SMALL = replace(
-    RECIPES["one_organ"], training=2, validation=1, test=1, in_plane_size=(40, 44), through_plane_size=(28, 32)
+    RECIPES["one_organ"],
+    training=2,
+    labeled=1,
+    validation=1,
+    test=1,
+    in_plane_size=(40, 44),
+    through_plane_size=(28, 32),
 )
 
 
@@ -113,8 +119,9 @@ def test_the_folder_is_complete(folder):
     assert [len(names) for names in lists] == [2, 1, 1]
     names = sum(lists, [])
     assert len(set(names)) == 4
-    for part in ("imagesTr", "labelsTr"):
-        assert sorted(path.name for path in (folder / part).iterdir()) == sorted(f"{name}.nii.gz" for name in names)
+    images, labels = ({path.name for path in (folder / part).iterdir()} for part in ("imagesTr", "labelsTr"))
+    assert images == {f"{name}.nii.gz" for name in names}
+    assert images - labels == {"scan_02.nii.gz"}  # the first training case alone is labelled
     dataset = json.loads((folder / "dataset.json").read_text())
     assert dataset["labels"] == {"background": 0, "atrium": 1} and dataset["channel_names"] == {"0": "MR"}
     assert list(folder.parent.iterdir()) == [folder]
@@ -142,7 +149,7 @@ def test_itk_reads_the_same_grid(folder):
 
 def test_two_folders_have_the_same_bytes(folder, tmp_path):
     assert digests(folder) == digests(synthetic_folder("small", tmp_path))
-    assert len(digests(folder)) == 2 * 4 + 2
+    assert len(digests(folder)) == 4 + 3 + 2  # images, labels, dataset.json and split.json
 
 
 def test_bytes_do_not_depend_on_the_time(tmp_path, monkeypatch):
@@ -203,7 +210,9 @@ def test_where_the_folder_goes(monkeypatch, tmp_path):
 
 
 def test_errors_are_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"'two_organs' is no built-in data set; there is one_organ, small$"):
+    with pytest.raises(
+        ValueError, match=r"'two_organs' is no built-in data set; there is one_organ, one_organ_all_labels, small$"
+    ):
         synthetic_folder("two_organs", tmp_path)
     folder = tmp_path / f"small_v{synthetic.GENERATOR_VERSION}"
     folder.mkdir()

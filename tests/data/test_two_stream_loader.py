@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from monai.transforms import EnsureTyped, RandFlipd, RandSpatialCropd
+
+from medssl_components.data import CaseDataset, CaseFolder, LoadCased, TwoStreamLoader, collate_streams, draw_epoch
+
+ITERATIONS = 4
+Draws = list[tuple[str, int, int]]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> CaseFolder:
+    folder = make_folder(tmp_path_factory.mktemp("source") / "data", labeled=3, unlabeled=5, test=0, shape=(10, 9, 8))
+    return CaseFolder(str(folder))
+
+
+def make_dataset(data: Any) -> CaseDataset:
+    keys = ["image", "label"]
+    return CaseDataset(
+        data,
+        [
+            LoadCased(keys, num_classes=2),
+            EnsureTyped(keys, dtype=[torch.float32, torch.uint8], track_meta=False, allow_missing_keys=True),
+            RandSpatialCropd(keys, roi_size=(4, 4, 4), random_size=False, allow_missing_keys=True),
+            RandFlipd(keys, prob=0.5, spatial_axis=0, allow_missing_keys=True),
+        ],
+    )
+
+
+def make_loader(cases: CaseFolder, labeled: int = 2, unlabeled: int = 2, **options: Any) -> TwoStreamLoader:
+    batch_size = {"labeled": labeled, "unlabeled": unlabeled}
+    return TwoStreamLoader(make_dataset(cases.labeled), make_dataset(cases.unlabeled), batch_size, **options)
+
+
+def epoch(loader: TwoStreamLoader, number: int) -> list[dict[str, Any]]:
+    loader.set_epoch(number, ITERATIONS)
+    return list(loader)
+
+
+def assert_equal(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> None:
+    assert len(one) == len(two) == ITERATIONS
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def draws(rank: int = 0, world_size: int = 1, width: int = 2, **options: Any) -> list[Draws]:
+    settings = {"sizes": {"labeled": 3, "unlabeled": 7}, "seed": 0, "epoch": 1, "iterations": 20, **options}
+    batch_sizes = {"labeled": width, "unlabeled": width}
+    return draw_epoch(batch_sizes=batch_sizes, rank=rank, world_size=world_size, **settings)
+
+
+def test_a_batch_has_named_streams_and_no_label_of_the_unlabelled(cases: CaseFolder) -> None:
+    loader = make_loader(cases, labeled=2, unlabeled=1)
+    loader.set_epoch(1, ITERATIONS)
+    assert len(loader) == ITERATIONS
+    for batch in loader:
+        assert set(batch) == {"labeled", "unlabeled"}
+        assert {key: value.shape for key, value in batch["labeled"].items()} == {
+            "image": (2, 1, 4, 4, 4),
+            "label": (2, 1, 4, 4, 4),
+        }
+        assert {key: value.shape for key, value in batch["unlabeled"].items()} == {"image": (1, 1, 4, 4, 4)}
+
+
+def test_batches_are_the_same_with_workers_without_and_after_a_new_start(cases: CaseFolder) -> None:
+    first = make_loader(cases)
+    epochs = {number: epoch(first, number) for number in (1, 2, 3)}
+    workers = make_loader(cases, num_workers=2)
+    for number in (1, 2, 3):
+        assert_equal(epochs[number], epoch(workers, number))
+    assert_equal(epochs[2], epoch(make_loader(cases), 2))
+    assert_equal(epochs[3], epoch(make_loader(cases, num_workers=2), 3))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_epoch_that_was_left_early_does_not_change_the_next(cases: CaseFolder, num_workers: int) -> None:
+    loader = make_loader(cases, num_workers=num_workers)
+    loader.set_epoch(1, ITERATIONS)
+    next(iter(loader))
+    assert_equal(epoch(loader, 2), epoch(make_loader(cases), 2))
+
+
+def test_epochs_and_seeds_differ(cases: CaseFolder) -> None:
+    batches = [epoch(make_loader(cases, seed=seed), number)[0] for seed, number in itertools.product((0, 1), (1, 2))]
+    for one, two in itertools.combinations(batches, 2):
+        assert not torch.equal(one["labeled"]["image"], two["labeled"]["image"])
+        assert not torch.equal(one["unlabeled"]["image"], two["unlabeled"]["image"])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_global_random_state_is_left_alone(cases: CaseFolder, num_workers: int) -> None:
+    loader = make_loader(cases, num_workers=num_workers)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    epoch(loader, 1)
+    torch.testing.assert_close(torch.get_rng_state(), before)
+
+
+def test_the_rank_of_the_process_chooses_its_part_of_the_batch(
+    cases: CaseFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = epoch(make_loader(cases, 2, 2), 1)
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        for part, batch in zip(epoch(make_loader(cases, 1, 1), 1), whole, strict=True):
+            for stream in ("labeled", "unlabeled"):
+                assert torch.equal(part[stream]["image"][0], batch[stream]["image"][rank])
+
+
+def test_without_unlabelled_cases_their_stream_is_none(cases: CaseFolder) -> None:
+    labeled = make_dataset(cases.labeled)
+    for unlabeled in (make_dataset([]), None):
+        loader = TwoStreamLoader(labeled, unlabeled, {"labeled": 2, "unlabeled": 2})
+        assert [batch["unlabeled"] for batch in epoch(loader, 1)] == [None] * ITERATIONS
+
+
+def test_an_unlabelled_dataset_that_is_not_used_is_not_read(cases: CaseFolder, tmp_path: Path) -> None:
+    unlabeled = make_dataset(CaseFolder(str(tmp_path / "gone")).unlabeled)
+    loader = TwoStreamLoader(make_dataset(cases.labeled), unlabeled, {"labeled": 2, "unlabeled": 0})
+    assert [batch["unlabeled"] for batch in epoch(loader, 1)] == [None] * ITERATIONS
+
+
+def test_the_labelled_stream_does_not_depend_on_the_unlabelled_one(cases: CaseFolder) -> None:
+    alone, both = epoch(make_loader(cases, 2, 0), 1), epoch(make_loader(cases, 2, 3), 1)
+    assert_equal([batch["labeled"] for batch in alone], [batch["labeled"] for batch in both])
+
+
+@pytest.mark.parametrize("batch_size", [{"labeled": 0, "unlabeled": 2}, {"labeled": 1, "unlabeled": -1}])
+def test_a_batch_without_labels_is_an_error(cases: CaseFolder, batch_size: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="takes at least one labelled case and no negative number"):
+        TwoStreamLoader(make_dataset(cases.labeled), None, batch_size)
+
+
+def test_nothing_is_read_before_the_first_batch(tmp_path: Path) -> None:
+    make_loader(CaseFolder(str(tmp_path / "gone")))
+
+
+def test_the_shorter_stream_repeats_and_every_case_is_used_equally_often() -> None:
+    counts = Counter((draw.stream, draw.index) for batch in draws(iterations=21) for draw in batch)
+    assert counts == {**{("labeled", case): 14 for case in range(3)}, **{("unlabeled", case): 6 for case in range(7)}}
+
+
+def test_a_stream_uses_all_of_its_cases_before_it_repeats_one() -> None:
+    order = [draw.index for batch in draws() for draw in batch if draw.stream == "unlabeled"]
+    assert sorted(order[:7]) == sorted(order[7:14]) == list(range(7))
+    assert order[:7] != order[7:14]
+
+
+def test_ranks_share_what_one_process_would_draw() -> None:
+    for one, *parts in zip(draws(width=2), draws(0, 2, width=1), draws(1, 2, width=1), strict=True):
+        assert [
+            draw for stream in ("labeled", "unlabeled") for part in parts for draw in part if draw.stream == stream
+        ] == one
+
+
+def test_crops_differ_between_all_items_of_an_epoch() -> None:
+    seeds = [draw.seed for batch in draws() for draw in batch]
+    assert len(set(seeds)) == len(seeds)
+    assert 0 <= min(seeds) <= max(seeds) < 2**32
+
+
+def test_draws_are_labelled_first_and_stay_as_they_are() -> None:
+    # The numbers pin the draws: a change of theirs would change every published score and every resumed run.
+    assert [draw.stream for draw in draws()[0]] == ["labeled", "labeled", "unlabeled", "unlabeled"]
+    assert [draw.index for batch in draws(iterations=3) for draw in batch] == [2, 0, 0, 6, 1, 1, 4, 1, 2, 0, 3, 5]
+
+
+def test_streams_are_collated_apart() -> None:
+    items = [
+        ("unlabeled", {"image": torch.ones(2)}),
+        ("labeled", {"image": torch.zeros(2)}),
+        ("unlabeled", {"image": torch.zeros(2)}),
+    ]
+    streams = collate_streams(items)
+    assert streams["unlabeled"]["image"].tolist() == [[1, 1], [0, 0]]
+    assert streams["labeled"]["image"].tolist() == [[0, 0]]
