@@ -14,7 +14,7 @@ from typing import Any
 
 from monai.transforms import LoadImaged
 
-from ..data import DataError, case_name, inference_cases
+from ..data import CaseFolder, DataError, case_name
 from ..engines import atomic_path, cases_figure, on_label_grid
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,29 +36,30 @@ def demo(bundle: str = "supervised", output_dir: str = "demo_output", cases: int
     Raises:
         DataError: for an unknown bundle, or if one of the three commands fails.
     """
-    configs = REPOSITORY / "bundles" / bundle / "configs"
-    if not configs.is_dir():
+    configs = f"bundles/{bundle}/configs"
+    train = f"{configs}/train.json"
+    if not (REPOSITORY / train).is_file():
         known = ", ".join(sorted(path.parent.name for path in REPOSITORY.glob("bundles/*/configs")))
         raise DataError(f"no bundle {bundle!r} in {REPOSITORY / 'bundles'}; there are: {known or 'none, use a clone'}")
     output = Path(output_dir).resolve()
     folders = {"ckpt_dir": output / "models", "output_dir": output / "eval", "dataset_dir": DATASET}
     started = time.monotonic()
-    _run_bundle("training", bundle, ["train.json"], {**folders, **options})
+    _run_bundle(["training"], [train], {**folders, **options})
     trained = time.monotonic() - started
     evaluation = {**folders, "eval_dir": output / "evaluation"}
-    _run_bundle("run", bundle, ["train.json", "evaluate.json"], evaluation)
+    settings = str(output / "models" / "settings.json")
+    _run_bundle([], [train, f"{configs}/evaluate.json", settings], evaluation)
     prediction = {**folders, "output_dir": output / "predictions", "uncertainty": True, "overwrite": True}
-    _run_bundle("run", bundle, ["inference.json"], prediction)
+    _run_bundle([], [f"{configs}/inference.json", settings], prediction)
     picture = output / "demo.png"
-    _draw(output / "predictions", output / "evaluation", picture, cases)
+    _draw(output, picture, cases)
     scores = json.loads((output / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     logger.info("%s", _table(bundle, scores, trained, time.monotonic() - started))
     logger.info("picture: %s", picture)
 
 
-def _run_bundle(run_id: str, bundle: str, files: list[str], options: dict[str, Any]) -> None:
-    paths = [f"bundles/{bundle}/configs/{file}" for file in files]
-    arguments = ["-m", "monai.bundle", "run", run_id, "--config_file", paths[0] if len(paths) == 1 else str(paths)]
+def _run_bundle(run_id: list[str], files: list[str], options: dict[str, Any]) -> None:
+    arguments = ["-m", "monai.bundle", "run", *run_id, "--config_file", files[0] if len(files) == 1 else str(files)]
     arguments += [text for key, value in options.items() for text in (f"--{key}", str(value))]
     logger.info("\n$ python %s\n", " ".join(f'"{text}"' if set(text) & set(" []'") else text for text in arguments))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
@@ -67,17 +68,19 @@ def _run_bundle(run_id: str, bundle: str, files: list[str], options: dict[str, A
         raise DataError(f"the command above ended with exit code {code}; its last line says why")
 
 
-def _draw(predictions: Path, evaluation: Path, picture: Path, number: int) -> None:
-    class_names = list(json.loads((evaluation / "settings.json").read_text(encoding="utf-8"))["class_names"])
+def _draw(output: Path, picture: Path, number: int) -> None:
+    settings = json.loads((output / "models" / "settings.json").read_text(encoding="utf-8"))
+    predictions = output / "predictions"
     load = LoadImaged(keys=["image", "label", "pred", "uncertainty"], ensure_channel_first=True)
     rows = []
-    for case in inference_cases(DATASET)[:number]:
+    for case in CaseFolder(DATASET).test[:number]:
         name = case_name(case["image"])
-        label = Path(case["image"]).parent.parent / "labelsTr" / Path(case["image"]).name
-        files = {"label": label, "pred": predictions / f"{name}.nii.gz"}
-        item = load({**case, **files, "uncertainty": predictions / f"{name}_uncertainty.nii.gz"})
+        files = {
+            key: predictions / f"{name}{tail}.nii.gz" for key, tail in (("pred", ""), ("uncertainty", "_uncertainty"))
+        }
+        item = load({**case, **files})
         rows.append({**on_label_grid(item), "title": name})
-    figure = cases_figure(rows, title="built-in scans", class_names=class_names)
+    figure = cases_figure(rows, title="built-in scans", class_names=settings["class_names"])
     with atomic_path(picture) as path:
         figure.savefig(path, dpi=110)
 

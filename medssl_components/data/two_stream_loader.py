@@ -56,10 +56,10 @@ def draw_epoch(
         width = batch_sizes[stream] * world_size
         if not sizes[stream] or not width:
             continue
-        generator = np.random.default_rng((seed, epoch, number))
+        cases, crops = (np.random.default_rng((seed, epoch, number, use)) for use in range(2))
         rounds = -(-iterations * width // sizes[stream])
-        order = np.concatenate([generator.permutation(sizes[stream]) for _ in range(rounds)])
-        seeds = generator.integers(2**32, size=(iterations, width))
+        order = np.concatenate([cases.permutation(sizes[stream]) for _ in range(rounds)])
+        seeds = crops.integers(2**32, size=(iterations, width))
         for k, batch in enumerate(batches):
             for slot in range(rank * batch_sizes[stream], (rank + 1) * batch_sizes[stream]):
                 batch.append(Draw(stream, int(order[k * width + slot]), int(seeds[k, slot])))
@@ -69,9 +69,9 @@ def draw_epoch(
 class TwoStreamLoader:
     """Iterate over batches `{"labeled": {"image", "label"}, "unlabeled": {"image"}}`.
 
-    The k-th batch of epoch e depends on the seed, e, k, the rank and the number of batches in an epoch alone, so a
-    resumed run sees what an uninterrupted one would have seen, with any number of workers. `"unlabeled"` is None if
-    there is no unlabelled case, or if its batch size is 0; the unlabelled scans are not even read then.
+    The k-th batch of epoch e depends on the seed, e, k and the rank alone, so a resumed run sees what an uninterrupted
+    one would have seen, with any number of workers. `"unlabeled"` is None if there is no unlabelled case, or if its
+    batch size is 0; the unlabelled scans are not even read then.
 
     Args:
         labeled: labelled cases, whose items have "image" and "label".

@@ -246,12 +246,6 @@ def test_zoo_checks_of_the_network(trained, tmp_path):
     torch.testing.assert_close(scripted(image), network(image))
 
 
-def test_overlays_set_known_top_level_ids_only():
-    known = set(json.loads((CONFIGS / "train.json").read_text()))
-    for path in sorted((CONFIGS / "datasets").glob("*.json")):
-        assert set(json.loads(path.read_text())) <= known, path.name
-
-
 def test_settings_of_train_and_inference_are_the_same():
     train, inference = (json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "inference"))
     for key in ("in_channels", "num_classes", "spacing", "intensity", "patch_size", "dropout", "network_def"):

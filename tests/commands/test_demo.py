@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from matplotlib.image import imread
 
 from medssl_components.commands import demo
-from medssl_components.data import DataError
 from medssl_components.data.synthetic import RECIPES, synthetic_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,15 +22,10 @@ def test_trains_evaluates_predicts_and_draws(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(RECIPES, "one_organ", small)
     synthetic_folder()
     monkeypatch.chdir(tmp_path)
-    options = {"network_def::base_channels": 2, "max_epochs": 1, "iterations_per_epoch": 2, "dropout": 0.0}
-    with caplog.at_level("INFO"):
-        with pytest.raises(DataError, match="exit code 1"):  # the other network at inference is noticed
-            demo("supervised", "out", cases=2, **options)
-    assert "run training --config_file bundles/supervised/configs/train.json" in caplog.text
-    del options["network_def::base_channels"], options["dropout"]
-    caplog.clear()
+    options = {"network_def::base_channels": 2, "max_epochs": 1, "iterations_per_epoch": 2}
     with caplog.at_level("INFO"):
         demo("supervised", "out", cases=2, **options)
+    assert "run training --config_file bundles/supervised/configs/train.json" in caplog.text
     picture = imread(tmp_path / "out" / "demo.png")
     assert picture.shape[0] > 200 and np.ptp(picture) > 0.5
     assert len(list((tmp_path / "out" / "predictions").iterdir())) == 4

@@ -176,6 +176,10 @@ def test_draws_are_labelled_first_and_stay_as_they_are() -> None:
     assert [draw.index for batch in draws(iterations=3) for draw in batch] == [2, 0, 0, 6, 1, 1, 4, 1, 2, 0, 3, 5]
 
 
+def test_a_longer_epoch_begins_as_a_shorter_one() -> None:
+    assert draws(iterations=20)[:5] == draws(iterations=5)
+
+
 def test_streams_are_collated_apart() -> None:
     items = [
         ("unlabeled", {"image": torch.ones(2)}),

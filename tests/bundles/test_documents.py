@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the configs, the metadata, the requirements and the documents say of the same thing is the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import medssl_components
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLES = sorted(path.parent for path in ROOT.glob("bundles/*/configs"))
+MANDATORY = (
+    "schema version changelog monai_version pytorch_version numpy_version required_packages_version task description "
+    "authors copyright network_data_format"
+).split()
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def pins():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda path: path.name)
+def bundle(request):
+    return request.param
+
+
+def test_metadata_has_what_the_zoo_asks_for(bundle):
+    metadata = load(bundle / "configs" / "metadata.json")
+    assert [key for key in MANDATORY if key not in metadata] == []
+    assert metadata["version"] in metadata["changelog"]
+    assert metadata["version"] == medssl_components.__version__
+    assert metadata["supported_apps"] == {}
+    data_format = metadata["network_data_format"]
+    assert list(data_format["inputs"]) == ["image"] and list(data_format["outputs"]) == ["pred"]
+
+
+def test_metadata_pins_are_the_requirements(bundle):
+    metadata = load(bundle / "configs" / "metadata.json")
+    own = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
+    stated = {**metadata["required_packages_version"], **{name: metadata[key] for name, key in own.items()}}
+    assert stated == pins()
+
+
+def test_files_of_the_bundle_are_there(bundle):
+    for name in ("metadata", "train", "evaluate", "inference", "multi_gpu_train"):
+        assert (bundle / "configs" / f"{name}.json").is_file(), name
+    for name in ("LICENSE", "configs/logging.conf", "docs/README.md", "docs/data_license.txt"):
+        assert (bundle / name).is_file(), name
+    assert not list(bundle.rglob("*.py"))
+
+
+def test_options_table_states_the_defaults(bundle):
+    configs = [load(bundle / "configs" / f"{name}.json") for name in ("inference", "evaluate", "train")]
+    defaults = {key: value for config in configs for key, value in config.items()}
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", (bundle / "docs" / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    for key, stated in rows:
+        assert key in defaults, key
+        literal = re.fullmatch(r"`([^`]*)`", stated)
+        if literal and not isinstance(defaults[key], dict):
+            assert json.loads(literal[1]) == defaults[key], key
+
+
+@pytest.mark.parametrize(
+    ("overlay", "spacing", "patch", "labeled", "iterations", "rate"),
+    [
+        ("la", 0.625, [112, 112, 80], 16, 6000, 0.01),
+        ("la_cpu", 1.25, [64, 64, 48], 8, 3000, 0.01),
+        ("pancreas_ct", 1.0, [96, 96, 96], 12, 6000, 0.01),
+        ("brats2019", 1.0, [96, 96, 96], 25, 20000, 0.01),
+        ("hippocampus", "native", [32, 48, 32], 8, 1000, 0.1),
+    ],
+)
+def test_overlays_of_the_supervised_bundle(overlay, spacing, patch, labeled, iterations, rate):
+    bundle = ROOT / "bundles" / "supervised"
+    config = load(bundle / "configs" / "datasets" / f"{overlay}.json")
+    assert config["spacing"] == (spacing if spacing == "native" else [spacing] * 3)
+    assert config["patch_size"] == patch
+    assert config["labeled"] == labeled
+    assert config["max_epochs"] * config["iterations_per_epoch"] == iterations
+    assert config["learning_rate"] == rate
+    assert config["batch_size"] == {"labeled": 4, "unlabeled": 0}
+    row = re.search(rf"^\| `{overlay}.json` .*$", (bundle / "docs" / "README.md").read_text(), re.MULTILINE)[0]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[-3:] == [" x ".join(map(str, patch)), str(labeled), str(iterations)]
+
+
+def test_overlays_of_a_bundle_set_the_same_known_ids(bundle):
+    overlays = {path.name: set(load(path)) for path in sorted((bundle / "configs" / "datasets").glob("*.json"))}
+    first = next(iter(overlays.values()))
+    assert all(keys == first for keys in overlays.values()), overlays
+    assert first <= set(load(bundle / "configs" / "train.json"))
+
+
+def test_no_gpu_is_taken_for_granted():
+    files = ROOT.glob("medssl_components/**/*.py")
+    assert [path.name for path in files if re.search(r"\.cuda\(\)|weights_only=False", path.read_text())] == []
