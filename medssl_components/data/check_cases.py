@@ -49,9 +49,7 @@ def check_case(case: dict[str, Any], in_channels: int, tolerance: float = 0.1) -
             raise DataError(f"{path}: lies elsewhere in space than {files[0]} (another affine); resample one of them")
 
 
-def check_cases(
-    *lists: Sequence[dict[str, Any]], in_channels: int, num_threads: int = 8, dataset_dir: str = ""
-) -> None:
+def check_cases(*lists: Sequence[dict[str, Any]], in_channels: int, num_threads: int = 8) -> None:
     """Check headers, grids and names of all cases at once.
 
     Args:
@@ -59,7 +57,6 @@ def check_cases(
             one of them only, and the first must not be empty.
         in_channels: number of channels that the network takes.
         num_threads: files are opened by that many threads.
-        dataset_dir: where the cases come from, to warn if that is the built-in scans.
 
     Raises:
         DataError: for the first case that fails.
@@ -72,12 +69,12 @@ def check_cases(
         for _ in pool.map(lambda case: check_case(case, in_channels), [case for cases in lists for case in cases]):
             pass
     logger.info("checked the headers of %s cases", " + ".join(str(len(cases)) for cases in lists))
-    warn_if_built_in(dataset_dir)
 
 
-def warn_if_built_in(dataset_dir: str) -> None:
-    """Warn that a run is on the built-in synthetic scans and not on anybody's data."""
-    if str(dataset_dir).startswith(BUILT_IN):
+def warn_if_built_in(data: str | Sequence[dict[str, Any]]) -> None:
+    """Warn if a data set folder, or a list of cases, is the built-in synthetic scans and not anybody's data."""
+    source = data.folder.dataset_dir if isinstance(data, CaseList) else data
+    if isinstance(source, str) and source.startswith(BUILT_IN):
         logger.warning("no dataset_dir was given: this run is on the built-in synthetic scans, not on your data")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,22 @@ class PublishModel:
         run_dir: folder of the run.
         network: the network to deploy.
         settings: what inference must share with training, see `resolved_settings`.
-        dataset_dir: what was trained on, for a last warning if that was the built-in scans.
+        data: the labelled cases, for a last warning if they were the built-in scans.
     """
 
     def __init__(
-        self, ckpt_dir: str, run_dir: str, network: nn.Module, settings: dict[str, Any], dataset_dir: str = ""
+        self,
+        ckpt_dir: str,
+        run_dir: str,
+        network: nn.Module,
+        settings: dict[str, Any],
+        data: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.ckpt_dir = Path(ckpt_dir)
         self.run_dir = Path(run_dir)
         self.network = network
         self.settings = settings
-        self.dataset_dir = dataset_dir
+        self.data = data
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer; only the first of several processes writes."""
@@ -61,7 +67,7 @@ class PublishModel:
         self._write_settings(self.ckpt_dir)
         atomic_save(self.network.state_dict(), self.ckpt_dir / "model.pt")
         logger.info("wrote %s, the network of iteration %d", self.ckpt_dir / "model.pt", engine.state.iteration)
-        warn_if_built_in(self.dataset_dir)
+        warn_if_built_in(self.data)
 
     def _write_settings(self, folder: Path) -> None:
         with atomic_path(folder / "settings.json") as path:

@@ -138,6 +138,8 @@ def test_a_whole_folder_passes(
 
 def test_only_built_in_scans_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     warn_if_built_in("/data")
+    warn_if_built_in([{"image": "a.nii.gz"}])
+    warn_if_built_in(CaseFolder("/data").labeled)
     assert not caplog.messages
     warn_if_built_in("builtin:one_organ")
     assert caplog.messages == [

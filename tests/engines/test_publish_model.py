@@ -8,6 +8,7 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
+from medssl_components.data import CaseFolder
 from medssl_components.engines import LazySummaryWriter, PublishModel
 
 
@@ -19,7 +20,11 @@ def engine(process=lambda engine, batch: None):
 
 def publish(tmp_path, run, network=None):
     return PublishModel(
-        str(tmp_path / "models"), str(tmp_path / run), network or nn.Linear(1, 1), {"spacing": run}, "builtin:one_organ"
+        str(tmp_path / "models"),
+        str(tmp_path / run),
+        network or nn.Linear(1, 1),
+        {"spacing": run},
+        CaseFolder("builtin:one_organ").labeled,
     )
 
 
