@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import itk
 import nibabel
 import numpy as np
 import pytest
+
+# On tensors this small a second thread costs more than it does; processes that tests start inherit this. It must be set
+# before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FLIP_XY = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACING = (1.2, 0.9, 2.0)

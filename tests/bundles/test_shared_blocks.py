@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `diff` of two bundles shows is the method: all other blocks are the same, word for word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+BUNDLES = sorted(path.parent for path in Path(__file__).resolve().parents[2].glob("bundles/*/configs"))
+YARDSTICK = next(path for path in BUNDLES if path.name == "supervised")
+OWN = {"bundle_root", "batch_size", "method"}
+
+
+def load(bundle, name):
+    return json.loads((bundle / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=[path for path in BUNDLES if path != YARDSTICK], ids=lambda path: path.name)
+def bundle(request):
+    return request.param
+
+
+def test_training_differs_in_the_method_alone(bundle):
+    ours, theirs = load(bundle, "train"), load(YARDSTICK, "train")
+    shared = [key for key in theirs if key not in OWN]
+    assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
+    order = [key for key in ours if key in theirs]
+    assert order == list(theirs)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "multi_gpu_train"])
+def test_evaluation_and_many_gpus_are_the_same(bundle, name):
+    assert load(bundle, name) == load(YARDSTICK, name)
+
+
+def test_inference_differs_in_its_folder_alone(bundle):
+    ours, theirs = load(bundle, "inference"), load(YARDSTICK, "inference")
+    assert {key for key in theirs if ours[key] != theirs[key]} <= {"bundle_root"}
+    assert list(ours) == list(theirs)
+
+
+def test_overlays_are_those_of_the_yardstick_but_for_the_batch(bundle):
+    names = {path.name for path in (YARDSTICK / "configs" / "datasets").glob("*.json")}
+    assert {path.name for path in (bundle / "configs" / "datasets").glob("*.json")} == names
+    for name in names:
+        ours, theirs = (load(path, f"datasets/{name.removesuffix('.json')}") for path in (bundle, YARDSTICK))
+        assert {key for key in theirs if ours[key] != theirs[key]} <= {"batch_size"}, name
+
+
+def test_logging_and_licence_are_the_same(bundle):
+    for name in ("LICENSE", "configs/logging.conf", "docs/data_license.txt"):
+        assert (bundle / name).read_bytes() == (YARDSTICK / name).read_bytes(), name
