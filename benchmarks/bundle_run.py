@@ -97,7 +97,6 @@ class Run:
             "ckpt_dir": f"{folder}/models",
             "output_dir": f"{folder}/eval",
             **self.options,
-            # the runner's command line knows True; the word true would be the name of a run
             **({"resume": True} if resume else {}),
         }
         return bundle_command(self.bundle, self.files, options, run_id="training")
@@ -106,7 +105,6 @@ class Run:
         """Return the bundle runner's command that scores one checkpoint on the test cases."""
         options = {
             "dataset_dir": dataset_dir,
-            "labeled": self.labeled,  # the overlay's number may be more than the data set has
             "checkpoint": shown_path(checkpoint),
             "eval_dir": shown_path(self.scores(iteration).parent),
             "figures": 0,

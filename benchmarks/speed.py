@@ -117,7 +117,6 @@ def inference_report(options: argparse.Namespace) -> str:
         folder = RUNS / "speed" / key
         shared = {
             "dataset_dir": data_argument(options.dataset_dir),
-            "labeled": "all",  # the overlay's number may be more than the data set has
             "checkpoint": shown_path(options.checkpoint),
             "eval_dir": shown_path(folder),
             "figures": 0,
