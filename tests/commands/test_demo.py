@@ -38,4 +38,5 @@ def test_unknown_bundle_is_one_line():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: no bundle 'supervized' in ")
-    assert "there are: supervised" in done.stderr
+    known = ", ".join(sorted(path.parent.name for path in ROOT.glob("bundles/*/configs")))
+    assert done.stderr.splitlines()[-1].endswith(f"; there are: {known}")
