@@ -24,6 +24,7 @@ class Run:
         snapshot_interval: epochs between the checkpoints that are scored besides the last; 0 is none.
         variant: names the options in the table and in the run's folder.
         options: top-level ids that differ from the bundle's own.
+        overlays: further config files, relative to the bundle's `configs/`.
     """
 
     overlay: str
@@ -33,6 +34,7 @@ class Run:
     snapshot_interval: int = 0
     variant: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    overlays: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -58,7 +60,7 @@ class Run:
     @property
     def files(self) -> list[str]:
         """The config files of the training, relative to the bundle's `configs/`."""
-        return ["train.json", f"datasets/{self.overlay}.json"]
+        return ["train.json", f"datasets/{self.overlay}.json", *self.overlays]
 
     @cached_property
     def epochs(self) -> tuple[int, int]:
@@ -129,7 +131,8 @@ def read_runs(path: Path) -> list[Run]:
                 seed,
                 content.get("snapshot_interval", 0),
                 line.get("variant", ""),
-                line.get("options", {}),
+                {**content.get("options", {}), **line.get("options", {})},
+                tuple(line.get("overlays", ())),
             )
             for line in content["configurations"]
             for seed in line["seeds"]

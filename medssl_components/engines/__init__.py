@@ -5,7 +5,6 @@ from .atomic_save import atomic_path, atomic_save
 from .bundle_config import check_options, check_settings, find_bundle_root, resolved_settings
 from .lazy_summary_writer import LazySummaryWriter
 from .precision import autocast, resolve_precision
-from .predictive_entropyd import PredictiveEntropyd
 from .probability_inferer import ProbabilityInferer
 from .progress_log import ProgressLog
 from .publish_model import PublishModel
@@ -13,6 +12,8 @@ from .resume_checkpoint import ResumeCheckpoint
 from .run_folder import run_folder
 from .score_table import ScoreTable
 from .semi_supervised_trainer import SemiSupervisedTrainer
+from .signed_distance_mapd import SignedDistanceMapd
 from .slice_figures import SliceFigures, cases_figure, on_label_grid, slice_figure
 from .start_processes import start_processes
+from .uncertainty_mapd import UncertaintyMapd, uncertainty_kind
 from .user_errors import one_line_errors, user_error_line

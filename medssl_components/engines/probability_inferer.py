@@ -10,6 +10,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 
 from .precision import autocast, resolve_precision
+from .uncertainty_mapd import uncertainty_kind
 
 
 class ProbabilityInferer(SlidingWindowInferer):
@@ -26,9 +27,11 @@ class ProbabilityInferer(SlidingWindowInferer):
         sw_batch_size: windows in one forward pass.
         precision: "auto", "fp32", "bf16" or "fp16".
         device: where the average is kept; None is the input's device.
+        uncertainty: see :func:`uncertainty_kind`. "disagreement" asks the network for it in the same pass, and adds it
+            to the probabilities as a last channel.
 
     Raises:
-        ValueError: for a stride that is not in 1 .. roi_size.
+        ValueError: for a stride that is not in 1 .. roi_size, or an unknown word for `uncertainty`.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class ProbabilityInferer(SlidingWindowInferer):
         sw_batch_size: int = 4,
         precision: str = "auto",
         device: str | torch.device | None = None,
+        uncertainty: bool | str = False,
     ) -> None:
         if stride:
             if len(stride) != len(roi_size) or any(not 0 < s <= r for s, r in zip(stride, roi_size, strict=True)):
@@ -50,16 +54,26 @@ class ProbabilityInferer(SlidingWindowInferer):
             roi_size=roi_size, sw_batch_size=sw_batch_size, overlap=overlap, mode=mode, device=device, progress=False
         )
         self.precision = precision
+        self.uncertainty = uncertainty_kind(uncertainty)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Return probabilities `(B, K, D, H, W)` in float32 for images `(B, C, D, H, W)`."""
+        """Return probabilities `(B, K, D, H, W)` in float32 for images `(B, C, D, H, W)`, then the disagreement.
+
+        Raises:
+            ValueError: if the network has no disagreement to tell.
+        """
         dtype = resolve_precision(self.precision, inputs.device)
+        if self.uncertainty == "disagreement" and not hasattr(network, "forward_with_uncertainty"):
+            name = type(network).__name__
+            raise ValueError(f'uncertainty "disagreement" is not for {name}, which predicts once; use "entropy"')
 
         def probabilities(windows: torch.Tensor) -> torch.Tensor:
             with autocast(windows.device, dtype):
-                logits = network(windows, *args, **kwargs)
-            return logits.float().softmax(dim=1)
+                if self.uncertainty != "disagreement":
+                    return network(windows, *args, **kwargs).float().softmax(dim=1)
+                logits, disagreement = network.forward_with_uncertainty(windows, *args, **kwargs)
+            return torch.cat([logits.float().softmax(dim=1), disagreement.float()], dim=1)
 
         return super().__call__(inputs, probabilities)

@@ -3,7 +3,22 @@
 
 from __future__ import annotations
 
+from .dual_task import DualTaskNetwork, DualTaskOutput, unanimous
+from .dual_task_dynunet import DualTaskDynUNet
+from .dual_task_vnet import DualTaskVNet
+from .mean_logits import mean_logits
 from .patch_size import check_patch_size
 from .vnet import VNet, VNetDecoder, VNetEncoder
 
-__all__ = ["VNet", "VNetDecoder", "VNetEncoder", "check_patch_size"]
+__all__ = [
+    "DualTaskDynUNet",
+    "DualTaskNetwork",
+    "DualTaskOutput",
+    "DualTaskVNet",
+    "VNet",
+    "VNetDecoder",
+    "VNetEncoder",
+    "check_patch_size",
+    "mean_logits",
+    "unanimous",
+]

@@ -62,7 +62,8 @@ def test_files_of_the_bundle_are_there(bundle):
 def test_options_table_states_the_defaults(bundle):
     configs = [load(bundle / "configs" / f"{name}.json") for name in ("inference", "evaluate", "train")]
     defaults = {key: value for config in configs for key, value in config.items()}
-    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", (bundle / "docs" / "README.md").read_text(), re.MULTILINE)
+    options = (bundle / "docs" / "README.md").read_text().split("\n# Options\n")[1]
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", options, re.MULTILINE)
     assert len(rows) > 20
     for key, stated in rows:
         assert key in defaults, key
@@ -72,16 +73,17 @@ def test_options_table_states_the_defaults(bundle):
 
 
 @pytest.mark.parametrize(
-    ("overlay", "spacing", "patch", "labeled", "iterations", "rate"),
+    ("overlay", "spacing", "patch", "labeled", "rate", "iterations"),
     [
-        ("la", 0.625, [112, 112, 80], 16, 6000, 0.01),
-        ("la_cpu", 1.25, [64, 64, 48], 8, 3000, 0.01),
-        ("pancreas_ct", 1.0, [96, 96, 96], 12, 6000, 0.01),
-        ("brats2019", 1.0, [96, 96, 96], 25, 20000, 0.01),
-        ("hippocampus", "native", [32, 48, 32], 8, 1000, 0.1),
+        ("la", 0.625, [112, 112, 80], 16, 0.01, {"dbisl": 17000, "": 6000}),
+        ("la_cpu", 1.25, [64, 64, 48], 8, 0.01, {"": 3000}),
+        ("pancreas_ct", 1.0, [96, 96, 96], 12, 0.01, {"dbisl": 17000, "": 6000}),
+        ("brats2019", 1.0, [96, 96, 96], 25, 0.01, {"dbisl": 17000, "": 20000}),
+        ("hippocampus", "native", [32, 48, 32], 8, 0.1, {"": 1000}),
     ],
 )
-def test_overlays_state_the_numbers_of_the_recipes(bundle, overlay, spacing, patch, labeled, iterations, rate):
+def test_overlays_state_the_numbers_of_the_recipes(bundle, overlay, spacing, patch, labeled, rate, iterations):
+    iterations = iterations.get(bundle.name, iterations[""])
     config = load(bundle / "configs" / "datasets" / f"{overlay}.json")
     assert config["spacing"] == (spacing if spacing == "native" else [spacing] * 3)
     assert config["patch_size"] == patch

@@ -74,3 +74,28 @@ def test_gaussian_weighs_the_centre():
 def test_impossible_stride_is_an_error(stride):
     with pytest.raises(ValueError, match="stride"):
         ProbabilityInferer(roi_size=(4, 4, 4), stride=stride)
+
+
+class TwoVoices(torch.nn.Module):
+    """Disagrees with itself where the image is positive."""
+
+    def forward(self, image):
+        return torch.cat([torch.zeros_like(image), image], dim=1)
+
+    def forward_with_uncertainty(self, image):
+        return self.forward(image), (image > 0).float()
+
+
+def test_disagreement_is_averaged_over_windows_and_comes_last():
+    image = torch.randn(1, 1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    options = {"roi_size": (4, 4, 4), "stride": (2, 2, 2), "precision": "fp32"}
+    output = ProbabilityInferer(**options, uncertainty="disagreement")(image, TwoVoices())
+    plain = ProbabilityInferer(**options)(image, TwoVoices())
+    torch.testing.assert_close(output[:, :2], plain)
+    torch.testing.assert_close(output[:, 2:], (image > 0).float())
+
+
+def test_network_without_disagreement_is_one_line():
+    inferer = ProbabilityInferer(roi_size=(4, 4, 4), uncertainty="disagreement")
+    with pytest.raises(ValueError, match='^uncertainty "disagreement" is not for Identity, .*; use "entropy"$'):
+        inferer(torch.zeros(1, 1, 4, 4, 4), torch.nn.Identity())

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only the bundle `dbisl` has: ablations, a second backbone, and the disagreement of its outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from medssl_components.networks import DualTaskDynUNet
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "bundles" / "dbisl" / "configs"
+TINY = {"patch_size": [16, 16, 16], "spacing": [2.0, 2.0, 2.5], "network_def::base_channels": 2, "precision": "fp32"}
+TASKS = {
+    "segmentation_loss",
+    "distance_loss",
+    "s2r_supervised_loss",
+    "r2s_supervised_loss",
+    "segmentation_consistency_loss",
+    "distance_consistency_loss",
+    "s2r_consistency_loss",
+    "r2s_consistency_loss",
+    "pseudo_label_loss",
+}
+LEFT_OUT = {
+    "without_regression": {name for name in TASKS if name.startswith(("distance", "s2r", "r2s"))},
+    "without_pseudo_labels": {"pseudo_label_loss"},
+    "without_cross_task_supervision": {"s2r_supervised_loss", "r2s_supervised_loss"},
+    "without_consistency": {name for name in TASKS if "consistency" in name},
+    "without_cross_task_consistency": {"s2r_consistency_loss", "r2s_consistency_loss"},
+    "without_intra_task_consistency": {"segmentation_consistency_loss", "distance_consistency_loss"},
+    "pseudo_labels_on_unlabeled": set(),
+    "scale_0.3": set(),
+    "scale_0.1": set(),
+    "pre_generated_distances": set(),
+    "s2r_only": {"r2s_supervised_loss", "r2s_consistency_loss"},
+    "r2s_only": {"s2r_supervised_loss", "s2r_consistency_loss"},
+    "labels_only": {name for name in TASKS if "consistency" in name or "pseudo" in name},
+}
+
+
+@pytest.fixture(autouse=True)
+def in_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def dataset(make_folder, tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data"), labeled=2, unlabeled=2, test=1)
+
+
+def train(dataset, folder, *ablation, **options):
+    files = [str(CONFIGS / "train.json"), *(str(CONFIGS / "ablations" / f"{name}.json") for name in ablation)]
+    paths = {"ckpt_dir": str(folder / "models"), "output_dir": str(folder / "eval"), "dataset_dir": str(dataset)}
+    short = {"max_epochs": 1, "iterations_per_epoch": 1}
+    flow = ConfigWorkflow(files, workflow_type="train", **{**TINY, **short, **paths, **options})
+    flow.initialize()
+    flow.run()
+    return flow
+
+
+def test_every_ablation_is_listed_and_documented():
+    names = {path.stem for path in (CONFIGS / "ablations").glob("*.json")}
+    assert names == set(LEFT_OUT)
+    document = (CONFIGS.parent / "docs" / "README.md").read_text()
+    assert [name for name in names if f"`{name}.json`" not in document] == []
+
+
+@pytest.mark.parametrize("name", sorted(LEFT_OUT))
+def test_ablation_leaves_out_its_parts(dataset, tmp_path, name):
+    parts = set(train(dataset, tmp_path, name).parser.get_parsed_content("train::trainer").state.output)
+    assert TASKS - parts == LEFT_OUT[name]
+
+
+def test_pre_generated_distances_reach_the_method(dataset, tmp_path):
+    batches = []
+    flow = train(dataset, tmp_path, "pre_generated_distances")
+    method = flow.parser.get_parsed_content("method")
+    method.register_forward_pre_hook(lambda module, inputs: batches.append(inputs))
+    flow.parser.get_parsed_content("train::trainer").run()
+    labeled, unlabeled, _ = batches[0]
+    label, distance = labeled["label"][:, :1], labeled["label"][:, 1:]
+    assert set(label.unique().tolist()) <= {0, 1}
+    assert distance.shape == label.shape and -1 <= distance.min() < 0 < distance.max() <= 1
+    assert list(unlabeled) == ["image"]
+
+
+def test_dynunet_trains_in_the_place_of_the_vnet(dataset, tmp_path):
+    options = {"network_def": {"_target_": "medssl_components.networks.DualTaskDynUNet", "strides": [2, 2]}}
+    flow = train(dataset, tmp_path, **options)
+    assert isinstance(flow.parser.get_parsed_content("train::trainer").network, DualTaskDynUNet)
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_disagreement_is_saved_beside_the_prediction(dataset, tmp_path):
+    train(dataset, tmp_path)
+    options = {"ckpt_dir": str(tmp_path / "models"), "dataset_dir": str(dataset), "uncertainty": "disagreement"}
+    out = tmp_path / "out"
+    flow = ConfigWorkflow(
+        str(CONFIGS / "inference.json"), workflow_type="infer", **TINY, **options, output_dir=str(out)
+    )
+    flow.initialize()
+    flow.run()
+    image = next((dataset / "imagesTs").iterdir())
+    name = image.name.removesuffix(".nii.gz")
+    prediction = nibabel.load(out / f"{name}.nii.gz")
+    disagreement = nibabel.load(out / f"{name}_uncertainty.nii.gz").get_fdata()
+    assert set(np.unique(prediction.dataobj)) <= {0, 1}
+    assert disagreement.shape == prediction.shape == nibabel.load(image).shape
+    assert disagreement.min() >= 0 and 0 < disagreement.max() <= 1
+
+
+def test_settings_name_the_method_numbers_of_the_paper():
+    config = json.loads((CONFIGS / "train.json").read_text())
+    method = config["method"]
+    assert (method["supervised_weight"], config["consistency_weight"], config["pseudo_label_weight"]) == (0.5, 0.5, 1)
+    assert method["pseudo_label_weight"]["length"] == pytest.approx(6000 / 17000, abs=1e-3)
+    assert (config["distance_transform"], config["distance_scale"]) == ("convolutional", 0.5)
+    assert (method["signed_distance_map"]["kernel_size"], method["signed_distance_map"]["h"]) == (3, 0.35)
