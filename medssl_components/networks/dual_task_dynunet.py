@@ -31,11 +31,11 @@ class DualTaskDynUNet(DualTaskNetwork):
         base_channels: channels at full resolution; doubled at each lower one, up to ten times as many.
         strides: factor between each resolution and the next, an int or three ints for an anisotropic scan.
         kernel_size: of the convolutions, in voxels.
-        dropout: probability of dropping a channel after a convolution in training.
+        dropout: probability of dropping a value after a convolution in training.
         norm: ``"instance"`` or ``"batch"``, with learned scale and shift.
 
     Raises:
-        ValueError: for fewer than two strides.
+        ValueError: for fewer than two strides, or another norm.
     """
 
     def __init__(
@@ -48,6 +48,10 @@ class DualTaskDynUNet(DualTaskNetwork):
         dropout: float = 0.0,
         norm: str = "instance",
     ) -> None:
+        if len(strides) < 2:
+            raise ValueError(f"strides has {len(strides)} entries: give two or more")
+        if norm not in ("instance", "batch"):
+            raise ValueError(f'norm "{norm}" is unknown: use one of instance, batch')
         factors = [ensure_tuple_rep(stride, 3) for stride in strides]
         settings = {
             "spatial_dims": 3,
@@ -67,6 +71,21 @@ class DualTaskDynUNet(DualTaskNetwork):
         divisor = [math.prod(axis) for axis in zip(*factors, strict=True)]
         decoders = [_Decoder(unet.upsamples), _Decoder(twin.upsamples)]
         super().__init__(_Encoder(unet), decoders, base_channels, num_classes, divisor)
+        self.norm = norm
+
+    def check_patch_size(self, patch_size: Sequence[int]) -> None:
+        """Raise an error of one line if the network cannot take this patch.
+
+        Args:
+            patch_size: sides of the patch in voxels, one for each spatial axis.
+        """
+        super().check_patch_size(patch_size)
+        if self.norm == "instance" and tuple(patch_size) == self.divisor:
+            wider = [2 * side for side in patch_size[:1]] + list(patch_size[1:])
+            raise ValueError(
+                f"patch_size {list(patch_size)} leaves a single voxel to the coarsest map, which has no deviation to "
+                f"normalise by; use for example {wider}"
+            )
 
 
 class _Encoder(nn.Module):

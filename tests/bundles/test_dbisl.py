@@ -119,6 +119,7 @@ def test_settings_name_the_method_numbers_of_the_paper():
     config = json.loads((CONFIGS / "train.json").read_text())
     method = config["method"]
     assert (method["supervised_weight"], config["consistency_weight"], config["pseudo_label_weight"]) == (0.5, 0.5, 1)
+    assert method["r2s_supervised_weight"] == 1 / method["k"]
     assert method["pseudo_label_weight"]["length"] == pytest.approx(6000 / 17000, abs=1e-3)
     assert (config["distance_transform"], config["distance_scale"]) == ("convolutional", 0.5)
     assert (method["signed_distance_map"]["kernel_size"], method["signed_distance_map"]["h"]) == (3, 0.35)

@@ -211,3 +211,18 @@ def test_too_few_strides_are_an_error_of_one_line(strides: tuple[object, ...]) -
     with pytest.raises(ValueError) as error:
         without_weights(strides=strides)
     assert "\n" not in str(error.value)
+
+
+def test_unknown_norm_and_too_few_strides_are_one_line():
+    with pytest.raises(ValueError, match='^norm "layer" is unknown: use one of instance, batch$'):
+        DualTaskDynUNet(norm="layer")
+    with pytest.raises(ValueError, match="^strides has 1 entries: give two or more$"):
+        DualTaskDynUNet(strides=(2,))
+
+
+def test_patch_that_leaves_one_voxel_is_one_line_that_names_a_larger_one():
+    network = DualTaskDynUNet(base_channels=2, strides=(2, 2))
+    with pytest.raises(ValueError, match=r"^patch_size \[4, 4, 4\] leaves a single voxel .* \[8, 4, 4\]$"):
+        network.check_patch_size((4, 4, 4))
+    network.check_patch_size((8, 4, 4))
+    DualTaskDynUNet(base_channels=2, strides=(2, 2), norm="batch").check_patch_size((4, 4, 4))
