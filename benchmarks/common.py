@@ -111,10 +111,15 @@ def seconds_a_case(log: Path) -> float | None:
 
 
 def git_commit() -> str:
-    """Return the checkout's commit, with "-dirty" where tracked files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    return answer.stdout.strip() if answer.returncode == 0 else "unknown"
+    """Return the checkout's commit, with "-dirty" where tracked files other than the results differ from it."""
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    return "unknown" if commit is None else f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str | None:
+    answer = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def machine() -> str:
