@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
+from monai.data import MetaTensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from .case_dataset import CaseDataset
@@ -152,6 +153,11 @@ class _Streams(Dataset):
 
 
 def collate_streams(items: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, torch.Tensor] | None]:
-    """Stack the items of each stream; a stream without items gives None."""
-    streams = {stream: [item for name, item in items if name == stream] for stream in STREAMS}
+    """Stack the items of each stream as plain tensors; a stream without items gives None."""
+    streams = {stream: [_plain(item) for name, item in items if name == stream] for stream in STREAMS}
     return {stream: default_collate(group) if group else None for stream, group in streams.items()}
+
+
+def _plain(item: dict[str, Any]) -> dict[str, Any]:
+    # random crops and flips bring MONAI's metadata back, and a batch that has it cannot be sliced by channel
+    return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in item.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from monai.data import MetaTensor
 from monai.transforms import EnsureTyped, RandFlipd, RandSpatialCropd
 
 from medssl_components.data import CaseDataset, CaseFolder, LoadCased, TwoStreamLoader, collate_streams, draw_epoch
@@ -189,3 +190,11 @@ def test_streams_are_collated_apart() -> None:
     streams = collate_streams(items)
     assert streams["unlabeled"]["image"].tolist() == [[1, 1], [0, 0]]
     assert streams["labeled"]["image"].tolist() == [[0, 0]]
+
+
+def test_batches_are_plain_tensors() -> None:
+    """A batch of MONAI's tensors cannot be sliced by channel when the metadata of its items differ."""
+    items = [("labeled", {"image": MetaTensor(torch.ones(2, 3), meta={"name": name})}) for name in "ab"]
+    image = collate_streams(items)["labeled"]["image"]
+    assert type(image) is torch.Tensor
+    assert image[:, :1].shape == (2, 1, 3)
