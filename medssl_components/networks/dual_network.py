@@ -26,9 +26,11 @@ class SubnetOutput(NamedTuple):
 class DualNetwork(nn.Module):
     """A V-Net with a residual encoder (subnet A) beside a plain V-Net (subnet B).
 
-    Lu et al., Knowledge-Based Systems 2025 (UGPL), section 3. ``forward`` gives the mean of the two's class
-    probabilities, as logits; training takes ``both``. With one input channel and two classes it has 27,379,220
-    parameters. ``divisor`` holds the total stride along each axis; ``resnet_vnet`` and ``vnet`` are its two parts.
+    Lu et al., "Enhancing dual network based semi-supervised medical image segmentation with uncertainty-guided
+    pseudo-labeling" (UGPL), Knowledge-Based Systems 2025, https://arxiv.org/abs/2509.13084, section 3. ``forward``
+    gives the mean of the two's class probabilities, as logits; training takes ``both``. With one input channel and two
+    classes it has 27,379,220 parameters. ``divisor`` holds the total stride along each axis; ``resnet_vnet`` and
+    ``vnet`` are its two parts.
 
     Differences from the paper: it prints 27.30 million parameters and does not list the layers.
 
@@ -66,6 +68,10 @@ class DualNetwork(nn.Module):
         initialisation: str = "kaiming",
     ) -> None:
         super().__init__()
+        if len(num_blocks) != len(num_convs) - 1:
+            raise ValueError(
+                f"num_blocks has {len(num_blocks)} entries, num_convs {len(num_convs)}: num_convs needs one more"
+            )
         size = {"in_channels": in_channels, "num_classes": num_classes, "base_channels": base_channels}
         layers = {"upsampling": upsampling, "dropout": dropout, "norm": norm, "norm_groups": norm_groups}
         shared = {**size, **layers, "strides": strides, "initialisation": initialisation}

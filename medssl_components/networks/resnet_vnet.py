@@ -76,10 +76,11 @@ class ResNetEncoder(nn.Module):
 class ResNetVNet(nn.Module):
     """A 3-D ResNet34 as encoder of a V-Net: subnet A of the dual network.
 
-    Lu et al., "Semi-supervised 3D medical image segmentation" with uncertainty-guided pseudo-labels (UGPL),
-    Knowledge-Based Systems 2025, figure 2; the encoder after He et al., "Deep residual learning for image recognition",
-    CVPR 2016, https://arxiv.org/abs/1512.03385. With one input channel and two classes it has 17,930,354 parameters.
-    ``divisor`` holds the total stride along each axis; ``encoder``, ``decoder`` and ``head`` are its three parts.
+    Lu et al., "Enhancing dual network based semi-supervised medical image segmentation with uncertainty-guided
+    pseudo-labeling" (UGPL), Knowledge-Based Systems 2025, https://arxiv.org/abs/2509.13084, figure 2; the encoder after
+    He et al., "Deep residual learning for image recognition", CVPR 2016, https://arxiv.org/abs/1512.03385. With one
+    input channel and two classes it has 17,930,354 parameters. ``divisor`` holds the total stride along each axis;
+    ``encoder``, ``decoder`` and ``head`` are its three parts.
 
     Differences from He et al.: the first convolution keeps the resolution and no pooling follows; each of the four
     stages halves it, with a quarter to a half of the channels.

@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional
 
 from .convolutional_distance_transform import convolutional_distance_transform
+from .euclidean_distance_transform import euclidean_distance_transform, soft_distance_transform
 
-TRANSFORMS = ("convolutional",)
+TRANSFORMS = ("convolutional", "euclidean", "soft")
 
 
 class SignedDistanceMap:
@@ -22,6 +23,7 @@ class SignedDistanceMap:
         spacing: size of a voxel in mm.
         kernel_size: of the convolutional transform.
         h: of the convolutional transform.
+        reach: of the euclidean and the soft transform.
     """
 
     def __init__(
@@ -31,16 +33,20 @@ class SignedDistanceMap:
         spacing: Sequence[float] | None = None,
         kernel_size: int = 3,
         h: float = 0.35,
+        reach: float = 2.0,
     ) -> None:
         self.transform = transform
         self.scale = scale
         self.spacing = spacing
         self.kernel_size = kernel_size
         self.h = h
+        self.reach = reach
 
     def __call__(self, probs: torch.Tensor) -> torch.Tensor:
         """Return the signed distance maps of probabilities `(B, C, D, H, W)`."""
-        return signed_distance_map(probs, self.transform, self.scale, self.spacing, self.kernel_size, self.h)
+        return signed_distance_map(
+            probs, self.transform, self.scale, self.spacing, self.kernel_size, self.h, self.reach
+        )
 
 
 def signed_distance_map(
@@ -50,6 +56,7 @@ def signed_distance_map(
     spacing: Sequence[float] | None = None,
     kernel_size: int = 3,
     h: float = 0.35,
+    reach: float = 2.0,
 ) -> torch.Tensor:
     r"""Compute :math:`R = D_{out} / \max D_{out} - D_{in} / \max D_{in}`, negative inside an object, positive outside.
 
@@ -58,19 +65,29 @@ def signed_distance_map(
     is resized back. Gradients pass the binary step as if it were the identity. A channel without object is +1, one
     without background -1, and no gradient passes it.
 
+    Differentiated is, by transform: "convolutional", the soft minimum of each ring at the binary mask; "euclidean", the
+    distances to the binary mask and to its complement, cut off at the reach; "soft", the map itself, which is that of
+    the probabilities, with no binary step, and is cut off at the reach in its values too. The largest distance counts
+    as a constant.
+
     Reference: J. Li, Fully differentiable bidirectional dual-task synergistic learning (DBiSL), equations 3 to 5 and
     section 4.10.
 
     Differences from the paper: the paper calls D to the object "in" and normalises over axes that it does not name. An
-    object that resizing would lose is resized by the maximum instead.
+    object that resizing would lose is resized by the maximum instead. The paper has the convolutional transform only;
+    the other two are exact where the probabilities are 0 or 1, the soft one up to its reach.
 
     Args:
         probs: foreground probabilities, one channel an object, `(B, C, H, W)` or `(B, C, D, H, W)`.
-        transform: "convolutional", see `convolutional_distance_transform`.
+        transform: "convolutional", "euclidean" or "soft", see `convolutional_distance_transform`,
+            `euclidean_distance_transform` and `soft_distance_transform`.
         scale: size at which the transform runs, as a share of each side, above 0 up to 1.
-        spacing: size of a voxel in mm, which the convolutional transform cannot respect: None, for distances in voxels.
+        spacing: size of a voxel of `probs` along each axis in mm; None for distances in voxels, which is all that the
+            convolutional transform can measure.
         kernel_size: of the convolutional transform, in voxels.
         h: of the convolutional transform, in voxels.
+        reach: of the gradient of the euclidean transform, and of the soft transform, in shortest sides of a voxel at
+            the scale of the transform.
 
     Returns:
         Maps in float32, of the shape of `probs`, in [-1, 1].
@@ -82,13 +99,21 @@ def signed_distance_map(
         raise ValueError(f'transform "{transform}" is unknown: use one of {", ".join(TRANSFORMS)}')
     if not 0 < scale <= 1:
         raise ValueError(f"scale is {scale}; give a number above 0, at most 1")
-    if spacing is not None:
+    if spacing is not None and transform == "convolutional":
         raise ValueError("spacing is given, but the convolutional transform measures in voxels; leave it out")
     with torch.autocast(probs.device.type, enabled=False):
         size = probs.shape[2:]
-        mask = _binarise(_shrink(probs.float(), scale))
+        small = _shrink(probs.float(), scale)
+        mask = _binarise(small)
         # inverted after it was made binary: 1 - p of a soft p would have no exact zeros, and no distances
-        both = convolutional_distance_transform(torch.cat([mask, 1 - mask], dim=1), kernel_size, h)  # equation 3
+        binary = torch.cat([mask, 1 - mask], dim=1)
+        sides = [side * a / b for side, a, b in zip(spacing or [1] * len(size), size, mask.shape[2:], strict=True)]
+        if transform == "convolutional":
+            both = convolutional_distance_transform(binary, kernel_size, h)  # equation 3
+        elif transform == "euclidean":
+            both = euclidean_distance_transform(binary, sides, reach)
+        else:
+            both = soft_distance_transform(torch.cat([small, 1 - small], dim=1), sides, reach)
         distance_outside, distance_inside = both.chunk(2, dim=1)
         distance = _normalise(distance_outside) - _normalise(distance_inside)  # equation 4
         axes = list(range(2, mask.ndim))
