@@ -62,6 +62,12 @@ def test_two_dimensions():
     torch.testing.assert_close(convolutional_distance_transform(mask)[0, 0], expected)
 
 
+def test_rings_go_on_to_the_end_of_the_longest_side():
+    distance = convolutional_distance_transform(wall(10, 3, 2))
+    steps = distance[0, 0, 1:, 1, 1].diff()
+    torch.testing.assert_close(steps, torch.ones(8), atol=1e-4, rtol=0)
+
+
 def test_wide_kernel_leaves_voxels_beside_a_wall_at_zero():
     assert convolutional_distance_transform(wall(4, 7, 7), h=1.0)[0, 0, 1, 3, 3] == 0
 
@@ -86,7 +92,9 @@ def test_gradients_are_finite(mask):
     assert mask.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("shape", "kernel_size"), [((2, 2, 7, 6, 5), 3), ((1, 1, 9, 8), 3), ((1, 2, 8, 7, 9), 5)])
+@pytest.mark.parametrize(
+    ("shape", "kernel_size"), [((2, 2, 7, 6, 5), 3), ((1, 2, 8, 7, 9), 5), ((1, 1, 9, 8), 3), ((2, 1, 9, 8), 5)]
+)
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.6, 0.95])
 def test_distances_and_gradients_are_those_of_autograd_through_the_rounds(shape, kernel_size, share):
     generator = torch.Generator().manual_seed(0)
@@ -101,6 +109,18 @@ def test_distances_and_gradients_are_those_of_autograd_through_the_rounds(shape,
     (expected * weights).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
     assert ours.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("h", [0.25, 0.5])
+def test_gradient_beside_one_voxel(h):
+    """There the sum of the kernel is exp(-1/h): the derivative is -h by that voxel, -h exp(1/h) by the place itself."""
+    mask = torch.zeros(1, 1, 5, 5)
+    mask[0, 0, 2, 2] = 1
+    mask.requires_grad_()
+    convolutional_distance_transform(mask, h=h)[0, 0, 1, 2].backward()
+    assert mask.grad[0, 0, 2, 2].item() == pytest.approx(-h)
+    assert mask.grad[0, 0, 1, 2].item() == pytest.approx(-h * math.exp(1 / h))
+    assert mask.grad[0, 0, 4].abs().sum() == 0
 
 
 def test_the_mask_stays_as_it_was():
@@ -120,9 +140,10 @@ def test_samples_and_channels_do_not_see_each_other():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.uint8, torch.bool])
-def test_computes_in_float32_also_within_autocast(dtype):
+@pytest.mark.parametrize("autocast", [True, False])
+def test_computes_in_float32_also_within_autocast(dtype, autocast):
     mask = wall(5, 4, 4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         distance = convolutional_distance_transform(mask.to(dtype))
     assert distance.dtype == torch.float32
     torch.testing.assert_close(distance, convolutional_distance_transform(mask))
@@ -132,9 +153,11 @@ def test_computes_in_float32_also_within_autocast(dtype):
     ("shape", "options", "message"),
     [
         ((5, 5, 5), {}, r"^mask has the shape \(5, 5, 5\); give \(B, C, H, W\) or \(B, C, D, H, W\)$"),
+        ((1, 1, 1, 5, 5, 5), {}, r"^mask has the shape \(1, 1, 1, 5, 5, 5\); give"),
         ((1, 1, 5, 5), {"kernel_size": 4}, "^kernel_size is 4; give an odd number, 3 or more$"),
         ((1, 1, 5, 5), {"kernel_size": 1}, "^kernel_size is 1; give an odd number, 3 or more$"),
         ((1, 1, 5, 5), {"h": 0.0}, r"^h is 0\.0; give a number above 0$"),
+        ((1, 1, 5, 5), {"h": -0.35}, r"^h is -0\.35; give a number above 0$"),
     ],
 )
 def test_wrong_arguments_are_one_line(shape, options, message):

@@ -13,6 +13,16 @@ def test_one_object_is_the_sigmoid_of_minus_k_times_the_distance():
     torch.testing.assert_close(probability[:, 1:], torch.sigmoid(-20.0 * distance))
 
 
+def test_without_a_choice_k_is_100():
+    distance = torch.tensor([[0.01]])
+    torch.testing.assert_close(distance_to_logits(distance), torch.tensor([[0.0, -1.0]]))
+    torch.testing.assert_close(distance_to_probability(distance)[:, 1:], torch.sigmoid(torch.tensor([[-1.0]])))
+
+
+def test_on_the_border_the_object_is_not_above_a_half():
+    assert torch.equal(distance_to_probability(torch.zeros(1, 1, 2)), torch.full((1, 2, 2), 0.5))
+
+
 def test_logits_have_a_background_of_zero_first():
     distance = torch.tensor([[-0.5, 0.25]])
     torch.testing.assert_close(distance_to_logits(distance, k=4.0), torch.tensor([[0.0, 2.0, -1.0]]))
@@ -24,6 +34,13 @@ def test_probabilities_of_several_objects_sum_to_one_and_favour_the_nearest():
     torch.testing.assert_close(probability.sum(1), torch.ones(1, 1, 1))
     assert probability.argmax(1).item() == 2
     assert distance_to_probability(distance.abs()).argmax(1).item() == 0
+
+
+def test_several_objects_are_a_softmax_with_a_background_of_zero():
+    distance = torch.tensor([[-0.5, 0.25], [0.5, 0.0]])
+    weights = torch.tensor([[0.0, 2.0, -1.0], [0.0, -2.0, 0.0]]).exp()
+    expected = weights / weights.sum(1, keepdim=True)
+    torch.testing.assert_close(distance_to_probability(distance, k=4.0), expected)
 
 
 def test_there_and_back_gives_the_mask_at_full_size():
