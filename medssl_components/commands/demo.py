@@ -22,7 +22,7 @@ DATASET = "builtin:one_organ"
 logger = logging.getLogger("medssl")
 
 
-def demo(bundle: str = "supervised", output_dir: str = "demo_output", cases: int = 3, **options: Any) -> None:
+def demo(bundle: str = "dbisl", output_dir: str = "demo_output", cases: int = 3, **options: Any) -> None:
     """Train a bundle through MONAI's bundle runner on the built-in synthetic scans, evaluate it and predict.
 
     It ends with a table of scores and a picture: scan, label, prediction and uncertainty side by side.

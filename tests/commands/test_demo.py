@@ -24,8 +24,8 @@ def test_trains_evaluates_predicts_and_draws(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     options = {"network_def::base_channels": 2, "max_epochs": 1, "iterations_per_epoch": 2}
     with caplog.at_level("INFO"):
-        demo("supervised", "out", cases=2, **options)
-    assert "run training --config_file bundles/supervised/configs/train.json" in caplog.text
+        demo(output_dir="out", cases=2, **options)
+    assert "run training --config_file bundles/dbisl/configs/train.json" in caplog.text
     picture = imread(tmp_path / "out" / "demo.png")
     assert picture.shape[0] > 200 and np.ptp(picture) > 0.5
     assert len(list((tmp_path / "out" / "predictions").iterdir())) == 4

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure a training step of each bundle beside the supervised one, in turn, on random patches of a data set's size.
+
+    python benchmarks/method_steps.py [--overlay la_cpu] [--bundles dbisl mean_teacher]
+
+The method, the network, the patches and the precision are those of the bundle's own config files. "labels only" is the
+bundle with its overlay `ablations/labels_only.json`: its network without any unlabelled patch. The table goes to
+`benchmarks/results/method_steps_<overlay>.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from common import RESULTS, ROOT, git_commit, machine, markdown_table, script_command, write_text
+
+PROGRESS = 0.5  # where in the training the weights are taken: all terms count there
+
+
+def settings(bundle: str, overlay: str, labels_only: bool):
+    """Return the parser of a bundle's training on a data set."""
+    from monai.bundle import ConfigParser
+
+    configs = ROOT / "bundles" / bundle / "configs"
+    files = [configs / "train.json", configs / "datasets" / f"{overlay}.json"]
+    files += [configs / "ablations" / "labels_only.json"] if labels_only else []
+    parser = ConfigParser()
+    for file in files:
+        parser.update(ConfigParser.load_config_file(file))
+    parser.get_parsed_content("imports")
+    return parser
+
+
+def patches(parser, count: int, labels: bool):
+    """Return random patches, with labels that fill about a third of them, one blob for each class; None for none."""
+    import torch
+    from torch.nn import functional
+
+    if not count:
+        return None
+    device, shape = parser.get_parsed_content("device"), parser.get_parsed_content("patch_size")
+    image = torch.randn(count, parser.get_parsed_content("in_channels"), *shape, device=device)
+    if not labels:
+        return {"image": image}
+    smooth = functional.interpolate(torch.randn(count, 1, 3, 3, 3, device=device), shape, mode="trilinear")
+    return {"image": image, "label": (smooth > 0.3).to(torch.uint8) * (parser.get_parsed_content("num_classes") - 1)}
+
+
+def training_step(parser) -> Callable[[], float]:
+    """Return a function that does one step of the bundle's method and gives its seconds."""
+    import torch
+
+    from medssl_components.engines import autocast, resolve_precision
+
+    torch.manual_seed(0)
+    method, optimizer = parser.get_parsed_content("method"), parser.get_parsed_content("optimizer")
+    device, sizes = parser.get_parsed_content("device"), parser.get_parsed_content("batch_size")
+    dtype = resolve_precision(parser.get_parsed_content("precision"), device)
+    labeled, unlabeled = patches(parser, sizes["labeled"], True), patches(parser, sizes["unlabeled"], False)
+
+    def step() -> float:
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(device, dtype):
+            loss = method(labeled, unlabeled, PROGRESS)["loss"]
+        loss.backward()
+        optimizer.step()
+        method.after_step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return step
+
+
+def distance_transforms(parser) -> Callable[[], float]:
+    """Return a function that does all distance transforms of one step of DBiSL, gradients included."""
+    import torch
+
+    transform = parser.get_parsed_content("method").signed_distance_map
+    sizes, device = parser.get_parsed_content("batch_size"), parser.get_parsed_content("device")
+    both = patches(parser, sizes["labeled"] + sizes["unlabeled"], True)["label"]
+    objects = parser.get_parsed_content("num_classes") - 1
+    of_both_decoders = (0.9 * (both > 0)).expand(-1, objects, -1, -1, -1).repeat(2, 1, 1, 1, 1).contiguous()
+
+    def step() -> float:
+        probs = of_both_decoders.clone().requires_grad_()
+        start = time.perf_counter()
+        transform(probs).square().mean().backward()
+        with torch.no_grad():
+            transform(of_both_decoders[: sizes["labeled"]])
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return step
+
+
+def report(options: argparse.Namespace) -> str:
+    """Measure repetition by repetition and return the table."""
+    steps = {"supervised": training_step(settings("supervised", options.overlay, False))}
+    for bundle in options.bundles:
+        parser = settings(bundle, options.overlay, False)
+        steps[bundle] = training_step(parser)
+        if (ROOT / "bundles" / bundle / "configs" / "ablations" / "labels_only.json").is_file():
+            steps[f"{bundle}, labels only"] = training_step(settings(bundle, options.overlay, True))
+        if hasattr(parser.get_parsed_content("method"), "signed_distance_map"):
+            steps[f"{bundle}, its distance transforms alone"] = distance_transforms(parser)
+    for step in steps.values():  # the first step chooses kernels and reserves memory
+        step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(options.repetitions):
+        for name, step in steps.items():
+            times[name].append(step())
+    base = times["supervised"]
+    rows = []
+    for name, own in times.items():
+        ratios = [a / b for a, b in zip(own, base, strict=True)]
+        cells = [f"{statistics.median(own):.3f}", f"{statistics.median(ratios):.2f}"]
+        rows.append([name, *cells, f"{min(ratios):.2f} to {max(ratios):.2f}"])
+    config = settings("supervised", options.overlay, False)
+    patch = "x".join(map(str, config.get_parsed_content("patch_size")))
+    return (
+        f"Forward, backward and optimiser, {options.repetitions} repetitions in turn after one of warm-up, four "
+        f"patches of {patch} a step; ratios are taken within a repetition.\n\n"
+        + markdown_table(["bundle", "median (s)", "ratio to supervised, median", "least to largest"], rows)
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script."""
+    known = sorted(path.parent.name for path in ROOT.glob("bundles/*/configs"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--overlay", default="la_cpu", help="name of a file in the bundles' configs/datasets/")
+    parser.add_argument("--bundles", nargs="+", choices=known, default=[name for name in known if name != "supervised"])
+    parser.add_argument("--repetitions", type=int, default=9)
+    options = parser.parse_args(arguments)
+    body = report(options)
+    print(body, flush=True)
+    setting = f"{machine()}; commit {git_commit()}; {datetime.date.today().isoformat()}."
+    path: Path = RESULTS / f"method_steps_{options.overlay}.md"
+    write_text(
+        path,
+        f"# A training step, {options.overlay}\n\n{body}\n    {script_command(__file__, arguments)}\n\n{setting}\n",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
