@@ -35,7 +35,7 @@ class UncertaintyMapd(MapTransform):
     Args:
         keys: probabilities `(K, X, Y, Z)`, followed by the network's disagreement as one more channel for that kind.
         kind: see :func:`uncertainty_kind`. "entropy" is the entropy of the probabilities; "disagreement" takes the last
-            channel off them, the share of the windows in which the network's parts disagreed on the voxel's class.
+            channel off them, the mean over the windows of what the network calls its disagreement, from 0 to 1.
         output_key: where the map `(1, X, Y, Z)` goes.
     """
 

@@ -3,4 +3,6 @@
 
 from .dbisl import DBiSL
 from .mean_teacher import MeanTeacher
+from .moving_average import MovingAverage
 from .supervised import Supervised
+from .ugpl import UGPL

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from ..ops import update_ema, warmed_up_decay
+from .moving_average import MovingAverage
 
 
 class MeanTeacher(nn.Module):
@@ -45,17 +44,12 @@ class MeanTeacher(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        self.teacher = copy.deepcopy(network).requires_grad_(False)
+        self.teacher = MovingAverage(network, ema_decay)
         self.loss = loss
         self.consistency_weight = consistency_weight
         self.supervised_weight = supervised_weight
-        self.ema_decay = ema_decay
         self.noise = noise
         self.noise_limit = noise_limit
-        self.register_buffer("initialised", torch.tensor(False))
-        self.register_buffer("steps", torch.tensor(0))
-        self._count: int | None = None  # `steps` as a number, so that a step on a GPU need not wait for it
-        self.register_load_state_dict_post_hook(lambda module, keys: setattr(module, "_count", None))
 
     def forward(
         self, labeled: dict[str, torch.Tensor], unlabeled: dict[str, torch.Tensor] | None, progress: float
@@ -67,7 +61,7 @@ class MeanTeacher(nn.Module):
             unlabeled: "image" `(U, C, D, H, W)`, or None to train on the labels alone.
             progress: from 0 at the first iteration to 1 at the last.
         """
-        self._start_teacher()
+        self.teacher.start(self.network)
         count = len(labeled["image"])
         images = labeled["image"] if unlabeled is None else torch.cat([labeled["image"], unlabeled["image"]])
         logits = self.network(images).float()
@@ -83,21 +77,9 @@ class MeanTeacher(nn.Module):
 
     def after_step(self) -> None:
         """Move the teacher towards the student."""
-        self._start_teacher()
-        self._count += 1
-        self.steps.fill_(self._count)
-        update_ema(self.teacher, self.network, warmed_up_decay(self.ema_decay, self._count))
+        self.teacher.update(self.network)
 
     @torch.no_grad()
     def _teach(self, image: torch.Tensor) -> torch.Tensor:
         noise = (self.noise * torch.randn_like(image)).clamp(-self.noise_limit, self.noise_limit)
         return self.teacher(image + noise).float().softmax(1)
-
-    def _start_teacher(self) -> None:
-        if self._count is not None:
-            return
-        # here and not in the constructor, so that weights that were loaded in between reach the teacher too
-        if not self.initialised:
-            self.teacher.load_state_dict(self.network.state_dict())
-            self.initialised.fill_(True)
-        self._count = int(self.steps)

@@ -74,8 +74,8 @@ def test_consistency_equals_a_numpy_reference(labeled, unlabeled):
     mean_teacher = method(student, noise=0.0)
     mean_teacher(labeled, unlabeled, 0.0)
     with torch.no_grad():
-        mean_teacher.teacher.weight.fill_(0.3)
-        mean_teacher.teacher.bias.copy_(torch.tensor([0.0, 0.4]))
+        mean_teacher.teacher.average.weight.fill_(0.3)
+        mean_teacher.teacher.average.bias.copy_(torch.tensor([0.0, 0.4]))
 
     def probabilities(conv):
         weight, bias = (value.detach().numpy().reshape(2) for value in (conv.weight, conv.bias))
@@ -83,7 +83,7 @@ def test_consistency_equals_a_numpy_reference(labeled, unlabeled):
         exponential = np.exp(logits)
         return exponential / exponential.sum(1, keepdims=True)
 
-    expected = ((probabilities(student) - probabilities(mean_teacher.teacher)) ** 2).mean()
+    expected = ((probabilities(student) - probabilities(mean_teacher.teacher.average)) ** 2).mean()
     losses = mean_teacher(labeled, unlabeled, 0.0)
     assert losses["consistency_loss"].item() == pytest.approx(float(expected), rel=1e-5)
 
@@ -100,9 +100,9 @@ def test_teacher_after_k_steps_is_the_closed_form(labeled):
         mean_teacher.after_step()
         decay = min(0.6, step / (step + 1))
         expected = decay * expected + (1 - decay) * (start + step)
-        torch.testing.assert_close(mean_teacher.teacher.weight, expected)
+        torch.testing.assert_close(mean_teacher.teacher.average.weight, expected)
         if step == 1:
-            torch.testing.assert_close(mean_teacher.teacher.weight, start + 0.5)  # the mean of start and start + 1
+            torch.testing.assert_close(mean_teacher.teacher.average.weight, start + 0.5)  # the mean of start and start + 1
 
 
 def test_unlabelled_volumes_need_no_label_and_a_label_changes_nothing(labeled, unlabeled):
@@ -125,21 +125,21 @@ def test_weights_loaded_after_construction_reach_the_teacher(labeled):
     with torch.no_grad():
         mean_teacher.network[0].weight.fill_(7.0)
     mean_teacher(labeled, None, 0.0)
-    assert (mean_teacher.teacher[0].weight == 7.0).all()
+    assert (mean_teacher.teacher.average[0].weight == 7.0).all()
 
 
 def test_state_dict_keeps_a_teacher_that_has_moved(labeled):
     first = method()
     first(labeled, None, 0.0)
     with torch.no_grad():
-        first.teacher[0].weight.fill_(5.0)
+        first.teacher.average[0].weight.fill_(5.0)
     first.after_step()
     second = method()
     second.load_state_dict(first.state_dict())
-    before = second.teacher[0].weight.clone()
+    before = second.teacher.average[0].weight.clone()
     second(labeled, None, 0.0)
-    assert torch.equal(second.teacher[0].weight, before)
-    assert int(second.steps) == 1
+    assert torch.equal(second.teacher.average[0].weight, before)
+    assert int(second.teacher.steps) == 1
 
 
 def test_the_joint_batch_makes_the_batch_statistics(labeled, unlabeled):
