@@ -32,8 +32,8 @@ class UGPL(nn.Module):
     (13 to 15), and draw the features of uncertain voxels to the mean feature of their class's reliable ones (16 to
     20). Both streams pass each network together. A weight of 0 leaves its term out.
 
-    Reference: Lu et al., Enhancing dual network based semi-supervised medical image segmentation with uncertainty-guided
-    pseudo-labeling (UGPL), Knowledge-Based Systems 2025, https://arxiv.org/abs/2509.13084.
+    Reference: Lu et al., Enhancing dual network based semi-supervised medical image segmentation with
+    uncertainty-guided pseudo-labeling (UGPL), Knowledge-Based Systems 2025, https://arxiv.org/abs/2509.13084.
 
     Differences from the paper: the prototypes are pushed apart (`prototype_term="pull"` is equation 20 to the letter);
     lambda_c rises, where the printed one falls from 5.46 to 0.1 though it is told to start small; the contrast takes

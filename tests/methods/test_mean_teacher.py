@@ -102,7 +102,8 @@ def test_teacher_after_k_steps_is_the_closed_form(labeled):
         expected = decay * expected + (1 - decay) * (start + step)
         torch.testing.assert_close(mean_teacher.teacher.average.weight, expected)
         if step == 1:
-            torch.testing.assert_close(mean_teacher.teacher.average.weight, start + 0.5)  # the mean of start and start + 1
+            mean = start + 0.5  # of start and start + 1
+            torch.testing.assert_close(mean_teacher.teacher.average.weight, mean)
 
 
 def test_unlabelled_volumes_need_no_label_and_a_label_changes_nothing(labeled, unlabeled):
