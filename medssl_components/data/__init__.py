@@ -7,6 +7,7 @@ from .case_names import CaseNameFormatter, case_name, group_channels, image_entr
 from .check_cases import check_case, check_cases, warn_if_built_in
 from .check_outputs import check_outputs
 from .class_names import class_names
+from .count_classes import count_classes
 from .errors import DataError
 from .flag import flag
 from .header import Header, read_header

@@ -46,7 +46,7 @@ class VNetEncoder(nn.Module):
         order: str = "norm_act",
     ) -> None:
         super().__init__()
-        factors = _factors(strides, num_convs)
+        factors = stride_factors(strides, num_convs)
         self.divisor = tuple(math.prod(axis) for axis in zip(*factors, strict=True))
         self.stem = conv_block(in_channels, base_channels, num_convs[0], norm, norm_groups, order)
         self.stages = nn.ModuleList()
@@ -105,7 +105,7 @@ class VNetDecoder(nn.Module):
         super().__init__()
         self.enlarge = nn.ModuleList()
         self.blocks = nn.ModuleList()
-        for level, factor in reversed(list(enumerate(_factors(strides, num_convs)))):
+        for level, factor in reversed(list(enumerate(stride_factors(strides, num_convs)))):
             shallow, deep = base_channels * 2**level, base_channels * 2 ** (level + 1)
             self.enlarge.append(upsampling_unit(deep, shallow, factor, upsampling, norm, norm_groups, order))
             self.blocks.append(conv_block(shallow, shallow, num_convs[level], norm, norm_groups, order))
@@ -207,8 +207,16 @@ class VNet(nn.Module):
         return self.head(self.features(image))
 
 
-def _factors(strides: Sequence[int | Sequence[int]], num_convs: Sequence[int]) -> list[tuple[int, ...]]:
-    """Write each stride as three ints."""
+def stride_factors(strides: Sequence[int | Sequence[int]], num_convs: Sequence[int]) -> list[tuple[int, ...]]:
+    """Write each stride as three ints.
+
+    Args:
+        strides: factor between each resolution and the next, an int or three ints.
+        num_convs: one entry for each resolution.
+
+    Raises:
+        ValueError: unless there is one stride fewer than entries of ``num_convs``.
+    """
     if len(strides) != len(num_convs) - 1:
         raise ValueError(f"strides has {len(strides)} entries: {len(num_convs)} resolutions need {len(num_convs) - 1}")
     return [ensure_tuple_rep(stride, 3) for stride in strides]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logits that voxels pass on to voxels with similar features."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+SCALES = ("inside", "outside")
+SUMS = ("source", "target")
+DOWNSAMPLINGS = ("linear", "average")
+
+
+def correlation_map(
+    source: torch.Tensor, target: torch.Tensor, scale: str = "inside", sum_to_one: str = "source"
+) -> torch.Tensor:
+    r"""Return :math:`C = softmax(e_1^T e_2 / \sqrt{D})`, how much each source gives to each target.
+
+    Reference: W. Li et al., Boosting generic semi-supervised medical image segmentation (DTLP-Net),
+    https://arxiv.org/abs/2508.08549, equation 18. The N voxels of the feature maps are sources and targets.
+
+    Differences from the paper: it prints the division by :math:`\sqrt{D}` after the softmax (`scale="outside"`), which
+    only makes the propagated logits smaller; and it does not name the softmax's axis. Summing to 1 over the sources
+    makes a target's logits a weighted mean of logits; the other axis has each source divide its own among the targets.
+
+    Args:
+        source: e_1, `(B, D, ...)`.
+        target: e_2, same shape.
+        scale: "inside" or "outside" the softmax, where the division is.
+        sum_to_one: "source" or "target", over which of the two C sums to 1 (times the scale, if outside).
+
+    Returns:
+        C, sources by targets in fp32, `(B, N, N)`.
+
+    Raises:
+        ValueError: for an unknown word, or two shapes.
+    """
+    if scale not in SCALES:
+        raise ValueError(f'scale "{scale}" is unknown: use one of {", ".join(SCALES)}')
+    if sum_to_one not in SUMS:
+        raise ValueError(f'sum_to_one "{sum_to_one}" is unknown: use one of {", ".join(SUMS)}')
+    if source.shape != target.shape:
+        raise ValueError(f"source {tuple(source.shape)} and target {tuple(target.shape)} differ; give two of one shape")
+    with torch.autocast(source.device.type, enabled=False):
+        factor = 1 / math.sqrt(source.shape[1])
+        similarity = source.flatten(2).float().transpose(1, 2) @ target.flatten(2).float()
+        axis = 1 if sum_to_one == "source" else 2
+        if scale == "inside":
+            return (similarity * factor).softmax(axis)
+        return similarity.softmax(axis) * factor
+
+
+def propagate_labels(
+    logits: torch.Tensor,
+    correlation: torch.Tensor,
+    grid: tuple[int, ...],
+    detach_logits: bool = False,
+    downsampling: str = "linear",
+) -> torch.Tensor:
+    r"""Return :math:`z_{kj} = \sum_i P_{ki} C_{ij}`, the logits as the correlation spreads them.
+
+    Reference: as of `correlation_map`, equation 19. The logits P are brought down to the feature maps' grid and the
+    result z up to their own again, linearly along each axis; the paper does not say how.
+
+    Args:
+        logits: `(B, K, ...)`, in 2-D or 3-D.
+        correlation: C, `(B, N, N)`, see `correlation_map`.
+        grid: the feature maps' spatial sides, N voxels.
+        detach_logits: let the gradient reach the features alone.
+        downsampling: "linear" or "average", the mean over the voxels of each place of the grid.
+
+    Returns:
+        Logits in fp32, of the shape of `logits`.
+
+    Raises:
+        ValueError: for an unknown word, or a correlation of another grid.
+    """
+    if downsampling not in DOWNSAMPLINGS:
+        raise ValueError(f'downsampling "{downsampling}" is unknown: use one of {", ".join(DOWNSAMPLINGS)}')
+    sides, voxels = tuple(grid), math.prod(grid)
+    if tuple(correlation.shape) != (len(logits), voxels, voxels) or len(sides) != logits.ndim - 2:
+        raise ValueError(
+            f"correlation has the shape {tuple(correlation.shape)}, which is not that of a grid {sides} beside logits "
+            f"{tuple(logits.shape)}; give the grid of the features it was made of"
+        )
+    mode = {2: "bilinear", 3: "trilinear"}[len(sides)]
+    with torch.autocast(logits.device.type, enabled=False):
+        volume = (logits.detach() if detach_logits else logits).float()
+        if downsampling == "linear":
+            coarse = functional.interpolate(volume, sides, mode=mode, align_corners=False)
+        else:
+            pool = {2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}[len(sides)]
+            coarse = pool(volume, sides)
+        spread = (coarse.flatten(2) @ correlation).unflatten(2, sides)
+        return functional.interpolate(spread, volume.shape[2:], mode=mode, align_corners=False)
