@@ -8,7 +8,7 @@ import sys
 
 import fire
 
-from .commands import demo
+from .commands import demo, prepare
 from .engines import one_line_errors
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     """Run one command."""
     one_line_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    fire.Fire({"demo": demo}, name="medssl_components")
+    fire.Fire({"demo": demo, "prepare": prepare}, name="medssl_components")
 
 
 if __name__ == "__main__":

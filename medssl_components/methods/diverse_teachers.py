@@ -52,7 +52,7 @@ class DiverseTeachers(nn.Module):
         teachers: which of "first" and "second" make the pseudo-labels (table XI).
         ema_decay: of the average.
         sampling_interval: steps from one sampling of the diffusion to the next; without it the labelled decoder is the
-            first teacher alone. 1 in the paper; sampling takes most of a step's time.
+            first teacher alone. 1 in the paper; sampling takes a third of a step's arithmetic.
         temperature: of the Gumbel softmax.
         blur: standard deviation of the Gaussian in voxels.
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import medssl_components
+from medssl_components.data.preparation.amos import AMOS
+from medssl_components.data.preparation.synapse import SYNAPSE
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.parent for path in ROOT.glob("bundles/*/configs"))
@@ -75,11 +77,13 @@ def test_options_table_states_the_defaults(bundle):
 @pytest.mark.parametrize(
     ("overlay", "spacing", "patch", "labeled", "rate", "iterations"),
     [
-        ("la", 0.625, [112, 112, 80], 16, 0.01, {"dbisl": 17000, "": 6000}),
-        ("la_cpu", 1.25, [64, 64, 48], 8, 0.01, {"": 3000}),
-        ("pancreas_ct", 1.0, [96, 96, 96], 12, 0.01, {"dbisl": 17000, "": 6000}),
-        ("brats2019", 1.0, [96, 96, 96], 25, 0.01, {"dbisl": 17000, "": 20000}),
-        ("hippocampus", "native", [32, 48, 32], 8, 0.1, {"": 1000}),
+        ("la", 0.625, [112, 112, 80], 16, {"": 0.01}, {"dbisl": 17000, "dtlp": 11400, "": 6000}),
+        ("la_cpu", 1.25, [64, 64, 48], 8, {"": 0.01}, {"": 3000}),
+        ("pancreas_ct", 1.0, [96, 96, 96], 12, {"": 0.01}, {"dbisl": 17000, "": 6000}),
+        ("brats2019", 1.0, [96, 96, 96], 25, {"": 0.01}, {"dbisl": 17000, "": 20000}),
+        ("hippocampus", "native", [32, 48, 32], 8, {"": 0.1}, {"": 1000}),
+        ("synapse", "native", [128, 128, 64], 4, {"dtlp": 0.03, "": 0.3}, {"dtlp": 2400, "": 12000}),
+        ("amos", "native", [128, 128, 64], 10, {"dtlp": 0.03, "": 0.1}, {"dtlp": 30900, "": 154000}),
     ],
 )
 def test_overlays_state_the_numbers_of_the_recipes(bundle, overlay, spacing, patch, labeled, rate, iterations):
@@ -87,13 +91,27 @@ def test_overlays_state_the_numbers_of_the_recipes(bundle, overlay, spacing, pat
     config = load(bundle / "configs" / "datasets" / f"{overlay}.json")
     assert config["spacing"] == (spacing if spacing == "native" else [spacing] * 3)
     assert config["patch_size"] == patch
-    assert config["labeled"] == labeled
+    known = config["labeled"]  # the first n of the split, or names
+    assert (len(set(known)) if isinstance(known, list) else known) == labeled
     assert config["max_epochs"] * config["iterations_per_epoch"] == iterations
-    assert config["learning_rate"] == rate
+    assert config["learning_rate"] == rate.get(bundle.name, rate[""])
     assert config["batch_size"] == ({"labeled": 4, "unlabeled": 0} if bundle.name == "supervised" else TWO_AND_TWO)
     row = re.search(rf"^\| `{overlay}.json` .*$", (bundle / "docs" / "README.md").read_text(), re.MULTILINE)[0]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[-3:] == [" x ".join(map(str, patch)), str(labeled), str(iterations)]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "split", "share"), [("synapse", "synapse_skcdf", "20%"), ("amos", "amos22_skcdf", "5%")]
+)
+def test_overlays_name_the_labelled_cases_of_the_published_split(bundle, overlay, split, share):
+    labeled = load(bundle / "configs" / "datasets" / f"{overlay}.json")["labeled"]
+    assert labeled == load(ROOT / "medssl_components" / "data" / "splits" / f"{split}.json")["labeled"][share]
+
+
+@pytest.mark.parametrize(("overlay", "data_set"), [("synapse", SYNAPSE), ("amos", AMOS)])
+def test_overlays_name_the_classes_of_the_prepared_folder(bundle, overlay, data_set):
+    assert load(bundle / "configs" / "datasets" / f"{overlay}.json")["class_names"] == list(data_set.class_names)
 
 
 def test_overlays_of_a_bundle_set_the_same_known_ids(bundle):

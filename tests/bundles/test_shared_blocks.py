@@ -11,7 +11,7 @@ import pytest
 BUNDLES = sorted(path.parent for path in Path(__file__).resolve().parents[2].glob("bundles/*/configs"))
 YARDSTICK = next(path for path in BUNDLES if path.name == "supervised")
 OWN = {"bundle_root", "batch_size", "method", "network_def"}
-RECIPE = {"batch_size", "max_epochs"}  # what a data set's overlay may have of its own: the paper's
+RECIPE = {"batch_size", "max_epochs", "learning_rate"}  # what a data set's overlay may have of its own: the paper's
 
 
 def load(bundle, name):

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only the bundle `dtlp` has: ablations, and the numbers of its paper."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigWorkflow
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "bundles" / "dtlp" / "configs"
+TINY = {
+    "patch_size": [16, 16, 16],
+    "spacing": [2.0, 2.0, 2.5],
+    "network_def::base_channels": 2,
+    "network_def::time_hidden_channels": 8,
+    "precision": "fp32",
+}
+OF_UNLABELED = {"mix_loss", "masked_loss", "distillation_loss", "reconstruction_loss", "unlabeled_propagation_loss"}
+PROPAGATION = {"propagation_loss", "unlabeled_propagation_loss"}
+PARTS = {"denoising_loss", "difficulty_loss", "propagation_loss", *OF_UNLABELED}
+LEFT_OUT = {
+    "mix_only": {"masked_loss", "distillation_loss", "reconstruction_loss", *PROPAGATION},
+    "mix_and_mask_only": {"distillation_loss", "reconstruction_loss", *PROPAGATION},
+    "mix_mask_and_distillation_only": {"reconstruction_loss", *PROPAGATION},
+    "without_propagation": PROPAGATION,
+    "first_teacher_only": set(),
+    "second_teacher_only": set(),
+    "swapped_weights": set(),
+    "half_sampling": set(),
+    "sampling_every_4": set(),
+    "without_ramp": set(),
+    "propagation_of_labeled_decoder": set(),
+    "labels_only": OF_UNLABELED,
+}
+CHOICES = {
+    "teachers": ("first", "second"),
+    "sampled_times": 10,
+    "sampling_interval": 1,
+    "distillation_weight": 0.1,
+    "reconstruction_weight": 0.2,
+    "labeled_weight": 0.0,
+    "propagation_branch": "diffusion",
+    "weight_at_the_start": pytest.approx(0.0067, abs=1e-4),
+}
+NO_DISTILLATION, NO_RECONSTRUCTION = {"distillation_weight": 0}, {"reconstruction_weight": 0}
+CHOSEN = {
+    "mix_only": {**NO_DISTILLATION, **NO_RECONSTRUCTION},
+    "mix_and_mask_only": {**NO_DISTILLATION, **NO_RECONSTRUCTION},
+    "mix_mask_and_distillation_only": NO_RECONSTRUCTION,
+    "first_teacher_only": {"teachers": ("first",)},
+    "second_teacher_only": {"teachers": ("second",)},
+    "swapped_weights": {"distillation_weight": 0.2, "reconstruction_weight": 0.1},
+    "half_sampling": {"sampled_times": 5},
+    "sampling_every_4": {"sampling_interval": 4},
+    "without_ramp": {"weight_at_the_start": 1.0},
+    "propagation_of_labeled_decoder": {"propagation_branch": "labeled"},
+    "labels_only": {"labeled_weight": 1.0},
+}
+
+
+@pytest.fixture(autouse=True)
+def in_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def dataset(make_folder, tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data"), labeled=2, unlabeled=2, test=1)
+
+
+def load(name):
+    return json.loads((CONFIGS / f"{name}.json").read_text())
+
+
+def train(dataset, folder, *files, **options):
+    files = [str(CONFIGS / f"{name}.json") for name in ("train", *files)]
+    paths = {"ckpt_dir": str(folder / "models"), "output_dir": str(folder / "eval"), "dataset_dir": str(dataset)}
+    short = {"max_epochs": 1, "iterations_per_epoch": 1}
+    flow = ConfigWorkflow(files, workflow_type="train", **{**TINY, **short, **paths, **options})
+    flow.initialize()
+    flow.run()
+    return flow
+
+
+def choices(method):
+    chosen = {key: getattr(method, key) for key in CHOICES if hasattr(method, key)}
+    of_teachers = {
+        "teachers": method.teachers.teachers,
+        "sampled_times": len(method.teachers.diffusion.sample_times),
+        "sampling_interval": method.teachers.sampling_interval,
+    }
+    return {**chosen, **of_teachers, "weight_at_the_start": method.unsupervised_weight(0.0)}
+
+
+def test_every_ablation_is_listed_and_documented():
+    names = {path.stem for path in (CONFIGS / "ablations").glob("*.json")}
+    assert names == set(LEFT_OUT)
+    document = (CONFIGS.parent / "docs" / "README.md").read_text()
+    assert [name for name in names if f"`{name}.json`" not in document] == []
+
+
+@pytest.mark.parametrize("name", sorted(LEFT_OUT))
+def test_ablation_leaves_out_or_changes_its_parts(dataset, tmp_path, name):
+    flow = train(dataset, tmp_path, f"ablations/{name}")
+    parts = set(flow.parser.get_parsed_content("train::trainer").state.output)
+    assert PARTS - parts == LEFT_OUT[name]
+    assert ("labeled_loss" in parts) == (name == "labels_only")
+    assert choices(flow.parser.get_parsed_content("method")) == {**CHOICES, **CHOSEN.get(name, {})}
+
+
+def test_labels_only_takes_four_labelled_patches_and_no_others(dataset, tmp_path):
+    batches = []
+    flow = train(dataset, tmp_path, "ablations/labels_only")
+    method = flow.parser.get_parsed_content("method")
+    method.register_forward_pre_hook(lambda module, inputs: batches.append(inputs))
+    flow.parser.get_parsed_content("train::trainer").run()
+    labeled, unlabeled, _ = batches[0]
+    assert len(labeled["image"]) == 4 and unlabeled is None
+
+
+def test_settings_name_the_method_numbers_of_the_paper():
+    config = load("train")
+    method, teachers = config["method"], config["method"]["teachers"]
+    diffusion, difficulty = teachers["diffusion"], method["difficulty"]
+    assert (diffusion["train_steps"], diffusion["beta_start"], diffusion["beta_end"]) == (1000, 1e-4, 0.02)
+    assert (config["sample_steps"], config["sampling_interval"]) == (10, 1)
+    assert (difficulty["window"], difficulty["exponent"]) == (50, 0.2)
+    assert (teachers["ema_decay"], teachers["temperature"], teachers["blur"]) == (0.99, 1, 1)
+    assert (method["mix_weight"], method["labeled_weight"], method["blocks"], method["pull"]) == (1, 0, 16, 0.01)
+    ramp = method["unsupervised_weight"]
+    assert (ramp["max_value"], ramp["length"], ramp["steepness"]) == (1, 0.4, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "alpha", "beta", "gamma", "eta"),
+    [
+        ("la", 0.7, 2.0, 0.1, 0.2, 1.2),
+        ("synapse", 0.5, 0.1, 0.2, 0.5, 1.0),
+        ("amos", 0.5, 0.1, 0.2, 0.5, 1.3),
+    ],
+)
+def test_overlays_state_the_numbers_of_table_i(name, ratio, alpha, beta, gamma, eta):
+    overlay = load(f"datasets/{name}")
+    weights = [overlay[f"{term}_weight"] for term in ("masked", "distillation", "reconstruction", "propagation")]
+    assert (overlay["mask_ratio"], *weights) == (ratio, alpha, beta, gamma, eta)
+
+
+@pytest.mark.parametrize("name", ["la_cpu", "pancreas_ct", "brats2019", "hippocampus"])
+def test_other_overlays_have_the_numbers_of_the_left_atrium(name):
+    overlay, of_la = load(f"datasets/{name}"), load("datasets/la")
+    own = ("mask_ratio", "masked_weight", "distillation_weight", "reconstruction_weight", "propagation_weight")
+    assert [overlay[key] for key in own] == [of_la[key] for key in own]
+    assert [load("train")[key] for key in own] == [of_la[key] for key in own]
