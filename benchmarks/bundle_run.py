@@ -25,6 +25,7 @@ class Run:
         variant: names the options in the table and in the run's folder.
         options: top-level ids that differ from the bundle's own.
         overlays: further config files, relative to the bundle's `configs/`.
+        table: name of the list that the run belongs to; without one, that of the overlay.
     """
 
     overlay: str
@@ -35,11 +36,12 @@ class Run:
     variant: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     overlays: tuple[str, ...] = ()
+    table: str = ""
 
     @property
     def name(self) -> str:
         """The name of the run's folder."""
-        parts = [self.overlay, self.bundle, self.variant, f"labeled{self.labeled}", f"seed{self.seed}"]
+        parts = [self.table or self.overlay, self.bundle, self.variant, f"labeled{self.labeled}", f"seed{self.seed}"]
         return "_".join(part for part in parts if part)
 
     @property
@@ -133,6 +135,7 @@ def read_runs(path: Path) -> list[Run]:
                 line.get("variant", ""),
                 {**content.get("options", {}), **line.get("options", {})},
                 tuple(line.get("overlays", ())),
+                path.stem,
             )
             for line in content["configurations"]
             for seed in line["seeds"]

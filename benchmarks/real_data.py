@@ -9,7 +9,8 @@ bundle is measured with other options than its own, "options" or "overlays" (fur
 names them.
 
 The script goes on where it was stopped: what is trained or scored is not done again, and a training that was stopped is
-resumed at the end of its last epoch. Each run has its folder `benchmarks/runs/<overlay>_<bundle>_labeled<N>_seed<S>`.
+resumed at the end of its last epoch. Each run has its folder `benchmarks/runs/<list>_<bundle>_labeled<N>_seed<S>`, and the
+tables are `benchmarks/results/<list>.md` and `.csv`.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     data = data_argument(options.dataset_dir)
     head = {
-        "dataset": runs[0].overlay,
+        "dataset": options.list.stem,
         "script": script_command(__file__, arguments),
         "example": shown_command(runs[0].training_command(data)),
         "commit": git_commit(),

@@ -48,9 +48,9 @@ def scores_text(dice: float, classes: dict[str, float] | None = None, empty: int
     return json.dumps(summary)
 
 
-def write_list(folder: Path, *configurations: dict, overlay: str = "la_cpu", interval: int = 10) -> Path:
-    content = {"overlay": overlay, "snapshot_interval": interval, "configurations": list(configurations)}
-    return write(folder / "list.json", json.dumps(content))
+def write_list(folder: Path, *configurations: dict, interval: int = 10, name: str = "la_cpu") -> Path:
+    content = {"overlay": "la_cpu", "snapshot_interval": interval, "configurations": list(configurations)}
+    return write(folder / f"{name}.json", json.dumps(content))
 
 
 def snapshot(run: Run, epoch: int, folder: str = "run_001") -> Path:
@@ -335,3 +335,12 @@ def test_an_error_of_a_process_is_its_last_line(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"^exit code 3: 2 \(log: .*log\.txt\)$"):
         common.run_bundle(command, tmp_path / "log.txt", threads=2)
     assert (tmp_path / "log.txt").read_text().split() == ["working", "2"]
+
+
+def test_two_lists_of_one_overlay_keep_their_runs_and_tables_apart(tmp_path: Path, runner: FakeRunner) -> None:
+    line = {"bundle": "supervised", "labeled": 8, "seeds": [0]}
+    for name in ("la_cpu", "la_cpu_8_channels"):
+        assert real_data.main([str(write_list(tmp_path, line, name=name)), "--dataset_dir", "D"]) == 0
+        assert (tmp_path / "results" / f"{name}.md").is_file()
+        assert (tmp_path / "runs" / f"{name}_supervised_labeled8_seed0").is_dir()
+    assert len(runner.trainings()) == 2 and all("datasets/la_cpu.json" in line for line in runner.trainings())
