@@ -9,8 +9,8 @@ bundle is measured with other options than its own, "options" or "overlays" (fur
 names them.
 
 The script goes on where it was stopped: what is trained or scored is not done again, and a training that was stopped is
-resumed at the end of its last epoch. Each run has its folder `benchmarks/runs/<list>_<bundle>_labeled<N>_seed<S>`, and the
-tables are `benchmarks/results/<list>.md` and `.csv`.
+resumed at the end of its last epoch. Each run has its folder `benchmarks/runs/<list>_<bundle>_labeled<N>_seed<S>`, and
+the tables are `benchmarks/results/<list>.md` and `.csv`.
 """
 
 from __future__ import annotations
