@@ -5,7 +5,8 @@
     python benchmarks/distance_transform.py --dataset_dir LA --patch_size 112 112 80 \
         --dataset_dir HIPPOCAMPUS --patch_size 32 48 32
 
-The results go to `distance_transform.md` and `distance_transform.png` in `benchmarks/results/`, or in --results.
+Where kornia is installed, its convolutional transform is timed too; it gives what `convolutional` gives. The results go
+to `distance_transform.md` and `distance_transform.png` in `benchmarks/results/`, or in --results.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ from medssl_components.ops import (
     signed_distance_map,
     soft_distance_transform,
 )
+
+try:
+    from kornia.contrib import distance_transform as kornia_transform
+except ImportError:
+    kornia_transform = None
 
 SCALES = (1.0, 0.5)
 TRANSFORMS = ("convolutional", "euclidean", "soft")
@@ -105,13 +111,8 @@ def accuracy_report(label: torch.Tensor) -> str:
 def steps(mask: torch.Tensor) -> dict[str, tuple[Step, Step | None]]:
     """Return what is timed: the distances to an object and to its complement, forward, and forward and backward."""
     both = torch.cat([mask, 1 - mask], dim=1)
-    functions = dict(
-        zip(
-            TRANSFORMS,
-            (convolutional_distance_transform, euclidean_distance_transform, soft_distance_transform),
-            strict=True,
-        )
-    )
+    own = (convolutional_distance_transform, euclidean_distance_transform, soft_distance_transform)
+    functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = dict(zip(TRANSFORMS, own, strict=True))
 
     def forward(function: Callable[[torch.Tensor], torch.Tensor]) -> Step:
         def run() -> None:
@@ -131,6 +132,8 @@ def steps(mask: torch.Tensor) -> dict[str, tuple[Step, Step | None]]:
         "SciPy": (lambda: scipy_distances(both), None),
         "MONAI": (lambda: [monai_edt(1 - sample) for sample in both], None),
     }
+    if kornia_transform is not None:
+        functions["kornia"] = kornia_transform
     return result | {name: (forward(function), backward(function)) for name, function in functions.items()}
 
 
