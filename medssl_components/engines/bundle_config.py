@@ -9,6 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from monai.bundle import ConfigParser, ReferenceResolver
@@ -77,7 +78,8 @@ def check_settings(checkpoint: str) -> None:
     """Stop if a checkpoint is missing, or if it was trained with other settings than those of this config.
 
     Training writes `settings.json` beside the checkpoint; without one, as with downloaded weights, there is nothing to
-    compare.
+    compare. An argument of the network may differ if its class has, as `fits_all_weights`, a dict with the argument and
+    the value given here.
 
     Args:
         checkpoint: path of the weights.
@@ -92,9 +94,18 @@ def check_settings(checkpoint: str) -> None:
         return
     trained, here = json.loads(path.read_text(encoding="utf-8")), resolved_settings()
     for key in SETTINGS:
-        if key in trained and trained[key] != here[key]:
+        if key in trained and not _agree(trained[key], here[key]):
             shown = "" if isinstance(here[key], (dict, list)) and len(str(here[key])) > 60 else f" ({here[key]})"
             raise DataError(f"{key}{shown} differs from the training's in {path}; add that file to --config_file")
+
+
+def _agree(trained: Any, here: Any) -> bool:
+    """Say whether a setting is that of the training, or differs in what suits the weights of any training."""
+    if trained == here or not (isinstance(trained, dict) and isinstance(here, dict)):
+        return trained == here
+    suits = getattr(locate(str(here.get("_target_"))), "fits_all_weights", {})
+    changed = {name for name in trained.keys() | here.keys() if trained.get(name) != here.get(name)}
+    return all(name in suits and here.get(name) == suits[name] for name in changed)
 
 
 def _shipped_ids(bundle_root: str) -> set[str]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..losses import balance_mask, balanced_loss, class_ratios
+from ..losses.class_balance import READINGS
 from ..ops import update_ema
 
 TRANSFERS = ("labeled_head", "decoder", "unlabeled_head")
@@ -23,6 +24,9 @@ class SKCDF(nn.Module):
     frequent classes at random (equations 16 to 19). Before each step knowledge moves along: the labelled decoder's
     auxiliary head into its main head, that decoder into the unlabelled one, and there the auxiliary head into the main
     one, each by a moving average (equation 6). All of them train too.
+
+    Where lambda_u is 0 the second pass keeps no gradients. It is not left out: the statistics of batch normalisation
+    that the unlabelled decoder is deployed with come from no other pass, and the log has its losses.
 
     Reference: Zhang et al., A semantic knowledge complementarity based decoupling framework for semi-supervised
     class-imbalanced medical image segmentation (SKCDF), CVPR 2025.
@@ -44,7 +48,7 @@ class SKCDF(nn.Module):
         balance_reading: "logits" or "loss", see `balanced_loss`.
 
     Raises:
-        ValueError: for an unknown transfer, or counts of another number of classes than the network's.
+        ValueError: for an unknown transfer or reading, or counts of another number of classes than the network's.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class SKCDF(nn.Module):
         for transfer in transfers:
             if transfer not in TRANSFERS:
                 raise ValueError(f'transfers names "{transfer}", which is unknown: use {", ".join(TRANSFERS)}')
+        if balance_reading not in READINGS:
+            raise ValueError(f'balance_reading "{balance_reading}" is unknown: use one of {", ".join(READINGS)}')
         if len(class_counts) != network.num_classes:
             raise ValueError(f"class_counts has {len(class_counts)} numbers, the network {network.num_classes} classes")
         self.network = network
@@ -94,9 +100,10 @@ class SKCDF(nn.Module):
             pseudo_labels = [
                 logits[count:].detach().max(1, keepdim=True).indices for logits in joint if logits is not None
             ]  # equations 3 and 15
-            alone = [logits for logits in self.network.alone(unlabeled["image"]) if logits is not None]
-            of_unlabeled = self._losses("unlabeled", alone, pseudo_labels, progress)
             weight = self.unlabeled_weight(progress)
+            with torch.set_grad_enabled(weight != 0 and torch.is_grad_enabled()):
+                alone = [logits for logits in self.network.alone(unlabeled["image"]) if logits is not None]
+                of_unlabeled = self._losses("unlabeled", alone, pseudo_labels, progress)
             loss = loss + weight * self._sum(of_unlabeled)  # equation 20
             parts = {**parts, **of_unlabeled, "unlabeled_weight": loss.new_tensor(weight)}
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}

@@ -99,20 +99,20 @@ def upsampling_unit(
 
 
 def initialise(network: nn.Module, initialisation: str = "kaiming") -> None:
-    """Initialise the weights of all 3-D convolutions of a network in place.
+    """Initialise the weights of all 3-D convolutions of a network in place; biases keep PyTorch's values.
 
     Args:
         network: the network, or a part of it.
-        initialisation: ``"kaiming"`` (normal, fan in, for ReLU; biases keep PyTorch's values) or ``"default"``, which
-            keeps PyTorch's values for all.
+        initialisation: ``"kaiming"`` (normal, fan in, for ReLU), ``"xavier"`` (normal, transposed convolutions keep
+            PyTorch's values) or ``"default"``, which keeps PyTorch's values for all.
 
     Raises:
         ValueError: for an unknown ``initialisation``.
     """
-    if initialisation not in ("kaiming", "default"):
-        raise ValueError(f'initialisation "{initialisation}" is unknown: use one of kaiming, default')
-    if initialisation == "default":
-        return
+    if initialisation not in ("kaiming", "xavier", "default"):
+        raise ValueError(f'initialisation "{initialisation}" is unknown: use one of kaiming, xavier, default')
     for module in network.modules():
-        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
+        if initialisation == "kaiming" and isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
             nn.init.kaiming_normal_(module.weight)
+        elif initialisation == "xavier" and isinstance(module, nn.Conv3d):
+            nn.init.xavier_normal_(module.weight)

@@ -84,8 +84,7 @@ class DecoupledVNet(nn.Module):
         norm: ``"batch"``, ``"instance"`` or ``"group"``, with learned scale and shift.
         norm_groups: number of groups of ``"group"``.
         order: ``"norm_act"`` or ``"act_norm"``, the order of normalisation and ReLU after each convolution.
-        initialisation: ``"xavier"`` (normal, for all convolutions that are not transposed), or a word of
-            :func:`~.blocks.initialise`.
+        initialisation: ``"xavier"``, ``"kaiming"`` or ``"default"``; see :func:`~.blocks.initialise`.
         complementarity: makes the module from the coarsest map's channels and sides; other settings than its defaults
             by :func:`functools.partial`, in a bundle by ``_mode_``. None leaves it out (table 3); a bundle passes that
             by a reference to a part that is ``_disabled_``.
@@ -98,6 +97,9 @@ class DecoupledVNet(nn.Module):
         ValueError: for an unknown word, groups that do not divide the channels, the wrong number of strides, or a
             ``patch_size`` that does not fit the strides.
     """
+
+    # The labelled decoder learns in every training, so weights of any can be scored with it (table 4).
+    fits_all_weights = {"inference_decoder": "labeled"}
 
     def __init__(
         self,
@@ -142,10 +144,7 @@ class DecoupledVNet(nn.Module):
             else None
             for wanted in (True, decoupled)
         )
-        if initialisation == "xavier":
-            _initialise_xavier(self)
-        else:
-            initialise(self, initialisation)
+        initialise(self, initialisation)
 
     def check_patch_size(self, patch_size: Sequence[int]) -> None:
         """Raise an error of one line if the network cannot take this patch.
@@ -207,9 +206,3 @@ class DecoupledVNet(nn.Module):
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             self.check_patch_size(image.shape[2:])
         return self.encoder(image)
-
-
-def _initialise_xavier(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.xavier_normal_(module.weight)

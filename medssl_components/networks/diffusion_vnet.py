@@ -76,7 +76,7 @@ class DiffusionVNet(nn.Module):
         norm: ``"batch"``, ``"instance"`` or ``"group"``, with learned scale and shift.
         norm_groups: number of groups of ``"group"``.
         order: ``"norm_act"`` or ``"act_norm"``, the order of normalisation and ReLU after each convolution.
-        initialisation: ``"kaiming"`` or ``"default"``; see :func:`~.blocks.initialise`.
+        initialisation: ``"kaiming"``, ``"xavier"`` or ``"default"``; see :func:`~.blocks.initialise`.
         time_channels: of the sinusoidal features of a step, an even number from 4 on.
         time_hidden_channels: of the linear layers behind them.
         projection_channels: D, channels of the features whose correlation propagates labels.

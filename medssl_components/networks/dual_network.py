@@ -46,7 +46,7 @@ class DualNetwork(nn.Module):
         dropout: probability of dropping a channel in training, of each subnet's last map and of B's coarsest.
         norm: ``"batch"``, ``"instance"`` or ``"group"``, with learned scale and shift.
         norm_groups: number of groups of ``"group"``.
-        initialisation: ``"kaiming"`` or ``"default"``; see :func:`~.blocks.initialise`.
+        initialisation: ``"kaiming"``, ``"xavier"`` or ``"default"``; see :func:`~.blocks.initialise`.
 
     Raises:
         ValueError: for an unknown word, groups that do not divide the channels, or numbers of blocks, convolutions and

@@ -96,7 +96,7 @@ class ResNetVNet(nn.Module):
         dropout: probability of dropping a channel of the last map in training.
         norm: ``"batch"``, ``"instance"`` or ``"group"``, with learned scale and shift.
         norm_groups: number of groups of ``"group"``.
-        initialisation: ``"kaiming"`` or ``"default"``; see :func:`~.blocks.initialise`.
+        initialisation: ``"kaiming"``, ``"xavier"`` or ``"default"``; see :func:`~.blocks.initialise`.
 
     Raises:
         ValueError: for an unknown word, groups that do not divide the channels, or numbers of blocks, convolutions and

@@ -150,7 +150,7 @@ class VNet(nn.Module):
         norm: ``"batch"``, ``"instance"`` or ``"group"``, with learned scale and shift.
         norm_groups: number of groups of ``"group"``.
         order: ``"norm_act"`` or ``"act_norm"``, the order of normalisation and ReLU after each convolution.
-        initialisation: ``"kaiming"`` or ``"default"``; see :func:`~.blocks.initialise`.
+        initialisation: ``"kaiming"``, ``"xavier"`` or ``"default"``; see :func:`~.blocks.initialise`.
 
     Raises:
         ValueError: for an unknown word, groups that do not divide the channels, or the wrong number of strides.

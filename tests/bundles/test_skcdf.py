@@ -155,6 +155,35 @@ def test_a_network_without_the_module_is_evaluated_with_its_settings(dataset, tm
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+def test_weights_of_any_training_can_be_scored_with_the_labelled_decoder(dataset, tmp_path):
+    """Table 4 compares the two decoders of one training."""
+    train(dataset, tmp_path)
+    files = [CONFIGS / "inference.json", tmp_path / "models" / "settings.json"]
+    predicted = {}
+    for name, more in (("unlabeled", []), ("labeled", [CONFIGS / "ablations" / "labeled_decoder.json"])):
+        options = {**paths(dataset, tmp_path), "output_dir": str(tmp_path / name), "precision": "fp32"}
+        flow = ConfigWorkflow([str(path) for path in [*files, *more]], workflow_type="infer", **options)
+        flow.initialize()
+        flow.run()
+        network = flow.parser.get_parsed_content("network").eval()
+        image = torch.randn(1, 1, *TINY["patch_size"], generator=torch.Generator().manual_seed(0))
+        features = network._self_features(image)
+        torch.testing.assert_close(network(image), getattr(network, f"{name}_decoder")(features))
+        predicted[name] = network(image)
+        assert len(list((tmp_path / name).iterdir())) == 1
+    assert not torch.allclose(*predicted.values())
+
+
+def test_the_decoder_that_no_label_only_training_taught_cannot_be_scored(dataset, tmp_path):
+    train(dataset, tmp_path, "labels_only")
+    options = {**TINY, **paths(dataset, tmp_path), "output_dir": str(tmp_path / "out")}
+    flow = ConfigWorkflow(str(CONFIGS / "inference.json"), workflow_type="infer", **options)
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011 - whatever MONAI makes of it
+        flow.initialize()
+    line = user_error_line(caught.value)
+    assert line and "\n" not in line and "network_def differs" in line and "settings.json" in line
+
+
 @pytest.mark.parametrize(("labeled", "names"), [("all", ["case_01", "case_02"]), (1, ["case_01"])])
 def test_voxels_are_counted_in_the_whole_labels_of_all_labelled_cases(make_folder, tmp_path, labeled, names):
     dataset = make_folder(tmp_path / "data", labeled=2, unlabeled=1, test=0, num_classes=3)

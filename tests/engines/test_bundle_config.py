@@ -97,3 +97,23 @@ def test_settings_that_differ_from_the_checkpoints_stop(tmp_path, change):
     ConfigParser(config).get_parsed_content("check")
     key = next(iter(change)).replace("my_size", "patch_size")
     assert error_of({**config, **change}, "check").startswith(f"{key} ({list(change.values())[0]}) differs")
+
+
+@pytest.mark.parametrize(
+    ("trained", "here", "agree"),
+    [("unlabeled", "labeled", True), ("labeled", "labeled", True), ("labeled", "unlabeled", False)],
+)
+def test_a_network_says_what_suits_the_weights_of_any_training(tmp_path, trained, here, agree):
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.touch()
+    network = {"_target_": "medssl_components.networks.DecoupledVNet", "base_channels": 4}
+    stored = {"network_def": {**network, "inference_decoder": trained}}
+    (tmp_path / "settings.json").write_text(json.dumps(stored))
+    check = f"$medssl_components.engines.check_settings(r'{checkpoint}')"
+    config = {**IMPORTS, **SETTINGS, "check": check, "network_def": {**network, "inference_decoder": here}}
+    if agree:
+        ConfigParser(config).get_parsed_content("check")
+    else:
+        assert error_of(config, "check").startswith("network_def differs")
+    config["network_def"]["base_channels"] = 8
+    assert error_of(config, "check").startswith("network_def differs")

@@ -579,6 +579,27 @@ def test_an_unlabelled_weight_of_zero_teaches_nothing_of_the_unlabelled_terms() 
     assert not gradients["alone_main"].any() and not gradients["alone_auxiliary"].any()
 
 
+def test_at_a_weight_of_zero_the_second_pass_gives_statistics_and_losses_without_gradients() -> None:
+    """The unlabelled decoder is deployed, and its statistics come from that pass alone."""
+    passes, results = [], []
+    for weight in (1.0, 0.0):
+        network, seen = small_network(), []
+        network.encoder.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output[0]))
+        losses = run(method(network, unlabeled_weight=constant(weight)), *images_and_label())
+        losses["loss"].backward()
+        passes.append([maps.requires_grad for maps in seen])
+        results.append((losses, dict(network.named_buffers())))
+        received = {name.split(".")[0] for name, weights in network.named_parameters() if weights.grad is not None}
+        assert ("unlabeled_decoder" in received) == bool(weight)
+    assert passes == [[True, True], [True, False]]
+    (losses, statistics), (same_losses, same_statistics) = results
+    for name in PARTS:
+        torch.testing.assert_close(same_losses[name], losses[name])
+    for name, value in statistics.items():
+        assert torch.equal(same_statistics[name], value), name
+    assert any(value.any() for name, value in statistics.items() if "unlabeled_decoder" in name and "mean" in name)
+
+
 # Streams, counts and state
 
 
@@ -687,7 +708,6 @@ def test_state_dict_round_trip() -> None:
         ({"class_counts": (1, 2)}, ("class_counts has 2 numbers", "3 classes")),
         ({"class_counts": (0, 0, 0)}, ("0.0, 0.0, 0.0", "number of voxels")),
         ({"class_counts": (-1, 5, 5)}, ("-1.0", "number of voxels")),
-        ({"balance_reading": "labels"}, ('"labels"', "logits, loss")),
         ({"ema_decay": 1.5}, ("decay is 1.5", "0 to 1")),
     ],
 )
@@ -696,3 +716,19 @@ def test_errors_are_one_line_that_says_what_to_do(options: dict[str, object], wo
         method(small_network(), **options)(*images_and_label(), 0.5)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (
+            {"transfers": ("heads",)},
+            'transfers names "heads", which is unknown: use labeled_head, decoder, unlabeled_head',
+        ),
+        ({"balance_reading": "labels"}, 'balance_reading "labels" is unknown: use one of logits, loss'),
+        ({"balance_reading": "labels", "auxiliary_weight": 0.0}, 'balance_reading "labels" is unknown'),
+    ],
+)
+def test_unknown_words_stop_before_the_first_step(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{words}"):
+        method(small_network(), **options)

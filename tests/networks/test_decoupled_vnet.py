@@ -224,7 +224,7 @@ def test_without_the_module_any_multiple_of_the_strides_will_do() -> None:
     "settings, words",
     [
         ({"inference_decoder": "both"}, 'inference_decoder "both" is unknown: use one of unlabeled, labeled'),
-        ({"initialisation": "he"}, 'initialisation "he" is unknown'),
+        ({"initialisation": "he"}, 'initialisation "he" is unknown: use one of kaiming, xavier, default'),
         ({"strides": (2,)}, "strides has 1 entries"),
     ],
 )

@@ -349,7 +349,7 @@ def test_patch_size_error_is_one_line_from_every_path() -> None:
         ({"upsampling": "linear"}, 'upsampling "linear" is unknown'),
         ({"norm": "layer"}, 'norm "layer" is unknown'),
         ({"order": "any"}, 'order "any" is unknown'),
-        ({"initialisation": "xavier"}, 'initialisation "xavier" is unknown'),
+        ({"initialisation": "he"}, 'initialisation "he" is unknown'),
         ({"strides": (2,)}, "strides has 1 entries: 3 resolutions need 2"),
         ({"feature_level": 3}, "feature_level is 3: give one from -3 to 2"),
         ({"time_channels": 7}, "time channels are 7: give an even number, 4 or more"),

@@ -248,7 +248,7 @@ def test_patch_size_error_is_one_line_with_axis_side_and_nearest_sizes() -> None
         ({"upsampling": ("transposed", "trilinear", "nearest")}, "upsampling has 3 entries"),
         ({"upsampling": ("transposed", "linear")}, 'upsampling "linear" is unknown'),
         ({"norm": "layer"}, 'norm "layer" is unknown'),
-        ({"initialisation": "xavier"}, 'initialisation "xavier" is unknown'),
+        ({"initialisation": "he"}, 'initialisation "he" is unknown'),
         ({"norm": "group", "norm_groups": 3}, "norm_groups 3 does not divide 4 channels"),
         ({"strides": (2,)}, "strides has 1 entries: 3 resolutions need 2"),
     ],

@@ -182,7 +182,7 @@ def test_patch_size_error_is_one_line_with_the_nearest_sizes() -> None:
     [
         ({"upsampling": "linear"}, 'upsampling "linear" is unknown'),
         ({"norm": "layer"}, 'norm "layer" is unknown'),
-        ({"initialisation": "xavier"}, 'initialisation "xavier" is unknown'),
+        ({"initialisation": "he"}, 'initialisation "he" is unknown'),
         ({"norm": "group", "norm_groups": 3}, "norm_groups 3 does not divide 8 channels"),
         ({"strides": (2, 2)}, "strides has 2 entries, num_blocks 3: give as many of each"),
         ({"num_convs": (1, 1)}, "num_convs has 2 entries, num_blocks 3: give as many of each"),

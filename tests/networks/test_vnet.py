@@ -203,7 +203,7 @@ def test_patch_size_of_wrong_length_or_without_voxels() -> None:
         ({"upsampling": "linear"}, 'upsampling "linear" is unknown'),
         ({"norm": "layer"}, 'norm "layer" is unknown'),
         ({"order": "act"}, 'order "act" is unknown'),
-        ({"initialisation": "xavier"}, 'initialisation "xavier" is unknown'),
+        ({"initialisation": "he"}, 'initialisation "he" is unknown'),
         ({"norm": "group", "norm_groups": 3}, "norm_groups 3 does not divide 16 channels"),
         ({"strides": (2, 2, 2)}, "strides has 3 entries: 5 resolutions need 4"),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The built-in scans: the same at every call, different from case to case, and never half made."""
+"""The folders of the built-in scans: the same at every call, and never half made."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from scipy.ndimage import label as components
 
-from medssl_components.data import synthetic
 from medssl_components.data.synthetic import RECIPES, synthetic_case, synthetic_folder
+from medssl_components.data.synthetic import folder as folders
 
 SMALL = replace(
     RECIPES["one_organ"],
@@ -25,11 +24,6 @@ SMALL = replace(
     in_plane_size=(40, 44),
     through_plane_size=(28, 32),
 )
-
-
-@pytest.fixture(scope="module")
-def cases():
-    return [synthetic_case(index) for index in range(8)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,70 +43,6 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def spacing(affine: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(affine[:3, :3], axis=0)
-
-
-def contrast(image: np.ndarray, label: np.ndarray) -> float:
-    return image[label == 1].mean() / np.median(image[label == 0])
-
-
-def test_a_case_is_a_function_of_index_and_seed():
-    first, again, other_seed = synthetic_case(3), synthetic_case(3), synthetic_case(3, seed=1)
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first[2], other_seed[2])
-
-
-def test_types_and_ranges(cases):
-    for image, label, affine in cases:
-        assert image.shape == label.shape
-        assert (image.dtype, label.dtype, affine.shape) == (np.float32, np.uint8, (4, 4))
-        assert 0 <= image.min() and 300 < image.max() < 2500
-        assert set(np.unique(label)) == {0, 1}
-        assert all(56 <= side <= 72 for side in image.shape[:2]) and 40 <= image.shape[2] <= 56
-
-
-def test_cases_differ(cases):
-    assert len({image.shape for image, _, _ in cases}) > 4
-    assert np.ptp([spacing(affine)[0] for _, _, affine in cases]) > 0.1
-    assert np.ptp([affine[0, 3] for _, _, affine in cases]) > 20
-    assert np.ptp([contrast(image, label) for image, label, _ in cases]) > 0.3
-    volumes = [label.sum() * spacing(affine).prod() for _, label, affine in cases]
-    assert max(volumes) > 1.5 * min(volumes)
-    assert len({nib.aff2axcodes(affine) for _, _, affine in cases}) > 1
-
-
-def test_affines_are_spacings_times_orthonormal_directions(cases):
-    for _, _, affine in cases:
-        directions = affine[:3, :3] / spacing(affine)
-        np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-12)
-        in_plane, other, through_plane = spacing(affine)
-        assert in_plane == pytest.approx(other)
-        assert 1.2 <= in_plane <= 1.6 and 1.4 <= through_plane <= 2.0
-
-
-def test_the_organ_is_one_piece_away_from_the_border(cases):
-    for _, label, _ in cases:
-        assert components(label)[1] == 1
-        assert 1000 < label.sum() < 0.2 * label.size
-        assert label[1:-1, 1:-1, 1:-1].sum() == label.sum()
-
-
-def test_the_distractor_looks_like_the_organ_and_is_not_labelled():
-    # Without bias and noise the two means show the contrast alone.
-    recipe = replace(RECIPES["one_organ"], bias=(0.0, 0.0), noise=(0.0, 0.0))
-    for index in range(4):
-        image, label, _ = synthetic_case(index, recipe=recipe)
-        rng = np.random.default_rng([0, index])
-        points = synthetic._body_points(*synthetic._grid(rng, recipe))
-        distractor = synthetic._structures(points, rng, recipe).distractor_mask
-        assert 0.2 < distractor.sum() / label.sum() < 3
-        assert not (distractor & (label == 1)).any()
-        organ_mean, tissue = image[label == 1].mean(), np.median(image)
-        assert image[distractor].mean() == pytest.approx(organ_mean, rel=0.2)
-        assert image[distractor].mean() > 1.15 * tissue
-
-
 def test_the_folder_is_complete(folder):
     split = json.loads((folder / "split.json").read_text())
     lists = [split[key] for key in ("training", "validation", "test")]
@@ -125,6 +55,12 @@ def test_the_folder_is_complete(folder):
     dataset = json.loads((folder / "dataset.json").read_text())
     assert dataset["labels"] == {"background": 0, "atrium": 1} and dataset["channel_names"] == {"0": "MR"}
     assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", ["one_organ", "many_organs"])
+def test_few_scans_have_a_label_and_in_the_other_set_all(name):
+    few, every = RECIPES[name], RECIPES[f"{name}_all_labels"]
+    assert few.labeled == 4 and every == replace(few, labeled=few.training)
 
 
 def test_files_hold_the_cases(folder):
@@ -155,31 +91,31 @@ def test_two_folders_have_the_same_bytes(folder, tmp_path):
 def test_bytes_do_not_depend_on_the_time(tmp_path, monkeypatch):
     for name, now in (("a.nii.gz", 1.0e9), ("b.nii.gz", 1.5e9)):
         monkeypatch.setattr("time.time", lambda now=now: now)
-        synthetic._write_volume(tmp_path / name, np.zeros((2, 2, 2), np.int16), np.eye(4))
+        folders._write_volume(tmp_path / name, np.zeros((2, 2, 2), np.int16), np.eye(4))
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
 def test_the_second_call_writes_nothing(folder, monkeypatch):
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr(synthetic, "synthetic_case", lambda *args, **kwargs: pytest.fail("made a case anew"))
+    monkeypatch.setattr(folders, "synthetic_case", lambda *args, **kwargs: pytest.fail("made a case anew"))
     assert synthetic_folder("small", folder.parent) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
 
 
 def test_a_new_version_is_a_new_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_write_folder", lambda folder, recipe: write_split(folder))
+    monkeypatch.setattr(folders, "_write_folder", lambda folder, recipe: write_split(folder))
     first = synthetic_folder("small", tmp_path)
-    monkeypatch.setattr(synthetic, "GENERATOR_VERSION", synthetic.GENERATOR_VERSION + 1)
+    monkeypatch.setitem(RECIPES, "small", replace(SMALL, version=SMALL.version + 1))
     assert synthetic_folder("small", tmp_path) != first
 
 
 def test_nobody_sees_a_half_made_folder(tmp_path, monkeypatch):
     def write(folder, recipe):
         write_split(folder)
-        assert not (tmp_path / f"small_v{synthetic.GENERATOR_VERSION}").exists()
+        assert not (tmp_path / f"small_v{SMALL.version}").exists()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthetic, "_write_folder", write)
+    monkeypatch.setattr(folders, "_write_folder", write)
     with pytest.raises(KeyboardInterrupt):
         synthetic_folder("small", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -193,7 +129,7 @@ def test_of_two_processes_at_once_both_get_the_folder(tmp_path, monkeypatch):
             results.append(synthetic_folder("small", tmp_path))
 
     calls, results = [], []
-    monkeypatch.setattr(synthetic, "_write_folder", write)
+    monkeypatch.setattr(folders, "_write_folder", write)
     results.append(synthetic_folder("small", tmp_path))
     assert results[0] == results[1] and len(set(calls)) == 2
     assert (results[0] / "split.json").read_text() == "first"
@@ -204,17 +140,16 @@ def test_where_the_folder_goes(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.delenv("MEDSSL_CACHE", raising=False)
-    assert synthetic._default_cache() == tmp_path / "xdg" / "medssl_components"
+    assert folders._default_cache() == tmp_path / "xdg" / "medssl_components"
     monkeypatch.setenv("MEDSSL_CACHE", str(tmp_path / "mine"))
-    assert synthetic._default_cache() == tmp_path / "mine"
+    assert folders._default_cache() == tmp_path / "mine"
 
 
 def test_errors_are_one_line(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"'two_organs' is no built-in data set; there is one_organ, one_organ_all_labels, small$"
-    ):
+    known = "many_organs, many_organs_all_labels, one_organ, one_organ_all_labels, small"
+    with pytest.raises(ValueError, match=f"'two_organs' is no built-in data set; there is {known}$"):
         synthetic_folder("two_organs", tmp_path)
-    folder = tmp_path / f"small_v{synthetic.GENERATOR_VERSION}"
+    folder = tmp_path / f"small_v{SMALL.version}"
     folder.mkdir()
     with pytest.raises(ValueError, match="delete this folder"):
         synthetic_folder("small", tmp_path)
