@@ -27,7 +27,7 @@ class CaseDataset(TorchDataset):
     Nothing is read before the first item is asked for, so a stream that a method does not use costs nothing.
 
     Args:
-        data: cases, `{"image": path, "label": path}` or without the label.
+        data: cases, `{"image": path, "label": path}` or without the label; with "domain" where they have one.
         transform: MONAI transforms in reading order; nested `Compose` blocks are flattened.
         cache: "auto" keeps as many cases in memory as fit half of what is free; a fraction from 0 to 1; or a folder,
             where MONAI's `PersistentDataset` keeps them across runs. Cases that are not kept are read as needed.
@@ -52,6 +52,11 @@ class CaseDataset(TorchDataset):
 
     def __len__(self) -> int:
         return len(self.data)
+
+    @property
+    def domains(self) -> list[str]:
+        """The domain of each case; "" for a case without one."""
+        return [case.get("domain", "") for case in self.data]
 
     def __getitem__(self, index: int) -> Any:
         return self.load()[index]
@@ -99,10 +104,12 @@ def _bytes(case: dict[str, Any], spacing: str | Sequence[float]) -> float:
 
 
 def _file_hash(case: dict[str, Any]) -> bytes:
-    paths = [path for value in case.values() for path in (value if isinstance(value, (list, tuple)) else [value])]
+    files = [value for key, value in case.items() if key != "domain"]
+    paths = [path for value in files for path in (value if isinstance(value, (list, tuple)) else [value])]
     stats = [os.stat(path) for path in paths]
+    domain = [case["domain"]] if "domain" in case else []  # transforms may depend on it
     return pickle_hashing(
-        [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
+        [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)] + domain
     )
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -12,16 +11,18 @@ from typing import Any
 
 from .case_names import group_channels, image_entry, is_volume, stem
 from .errors import DataError
+from .split_file import SplitFile, find_split, read_split
 from .synthetic import synthetic_folder
 
 BUILT_IN = "builtin:"
-SPLIT_LISTS = ("training", "validation", "test")
 PARTS = ("labeled", "unlabeled", "validation", "test")
 logger = logging.getLogger(__name__)
 
 
 class CaseList(Sequence):
     """A list of cases, `{"image": path or paths, "label": path}`, that looks at the disk only when it is first used.
+
+    Where the split gives domains, a case has the key "domain" too.
 
     Args:
         folder: the folder that the cases come from.
@@ -59,18 +60,23 @@ class CaseFolder:
     with `labelsTs/` is the test set, and there is no validation set. With a split, unlabelled cases are the training
     cases that are not in the labelled list, whether or not they have a label on disk: it is never looked at.
 
+    A split may say which domain each case comes from, such as a modality or a scanner, `"domains": {"case_a": "mr"}`.
+    The lists then decide the scenario: labelled cases of one domain and unlabelled ones of another are unsupervised
+    domain adaptation, test cases of a domain that is in no training list domain generalisation.
+
     Args:
         dataset_dir: folder with `imagesTr/`, `labelsTr/` and, optionally, `imagesTs/`, `labelsTs/` and `split.json`, or
             "builtin:NAME" for the built-in synthetic scans.
         labeled: "all"; a number n, which keeps the labels of the first n training cases that have one, in the order of
-            the split, else of the names; or a list of case names.
-        split: "auto" takes `split.json` of the folder if it is there; else the path of such a file, with the lists
-            `training`, `validation` and `test` of case names.
+            the split, else of the names; a list of case names; or the name of such a list under `labeled` in the split.
+        split: "auto" takes `split.json` of the folder if it is there; else the name of a split in `splits/` of the
+            folder, or of one that comes with this package, or the path of such a file, with the lists `training`,
+            `validation` and `test` of case names.
         in_channels: number of channels that the network takes, which tells channel files from numbered cases.
 
     Raises:
         DataError: on first use, for an empty or missing folder, no match between images and labels, a split that names
-            a missing case or one case twice, a training list without any label.
+            a missing case or one case twice, domains of some of its cases only, a training list without any label.
     """
 
     def __init__(
@@ -123,8 +129,12 @@ class CaseFolder:
 
     def item(self, name: str, labeled: bool) -> dict[str, Any]:
         """Return one case as MONAI's transforms take it; an unlabelled case has no label key, so none can leak."""
-        image = image_entry(name, self.images[name])
-        return {"image": image, "label": str(self.labels[name])} if labeled else {"image": image}
+        case = {"image": image_entry(name, self.images[name])}
+        if labeled:
+            case["label"] = str(self.labels[name])
+        if name in self.domains:
+            case["domain"] = self.domains[name]
+        return case
 
     def why_empty(self, part: str) -> str:
         """Say in one line why there is no labelled, or no test, case."""
@@ -139,6 +149,11 @@ class CaseFolder:
         else:
             found = f"{self.root}: no training image has a label, for example image {image!r} and label {label!r}"
         return f"{found}; a label has the name of its image"
+
+    @property
+    def domains(self) -> dict[str, str]:
+        """Case name to domain; empty if the split has no domains, or if there is no split."""
+        return self._split.domains if self._split else {}
 
     @cached_property
     def names(self) -> dict[str, list[str]]:
@@ -166,37 +181,43 @@ class CaseFolder:
             if not 0 < self.keep <= len(known):
                 raise DataError(f"labeled is {self.keep}, but {len(known)} training cases of {self.root} have a label")
             return known[: self.keep]
-        if isinstance(self.keep, str):
-            raise DataError(f'labeled is {self.keep!r}; give "all", a number or a list of case names')
-        for name in self.keep:
+        keep = self._labeled_list(self.keep) if isinstance(self.keep, str) else self.keep
+        for name in keep:
             if name not in training:
                 raise DataError(f"labeled names {name!r}, which is no training case of {self.root}")
             if name not in self.labels:
                 raise DataError(f"labeled names {name!r}, which has no label in {self.root / 'labelsTr'}")
-        return list(self.keep)
+        return list(keep)
+
+    def _labeled_list(self, name: str) -> list[str]:
+        known = self._split.labeled if self._split else {}
+        if name not in known:
+            lists = f", or one of the split's lists: {', '.join(known)}" if known else ""
+            raise DataError(f'labeled is {name!r}; give "all", a number or a list of case names{lists}')
+        return known[name]
 
     def _folder_lists(self) -> dict[str, list[str]]:
         test = [name for name in self._scan_images("Ts") if name in self.labels]
         return {"training": list(self._scan_images("Tr")), "validation": [], "test": test}
 
+    @cached_property
+    def _split(self) -> SplitFile | None:
+        path = find_split(self.split, self.root)
+        return None if path is None else read_split(path)
+
     def _split_lists(self) -> dict[str, list[str]] | None:
-        path = self.root / "split.json" if self.split == "auto" else Path(self.split)
-        if self.split == "auto" and not path.is_file():
+        if self._split is None:
             return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read as a split file ({error}); give one in JSON") from error
-        lists = {key: content.get(key, []) if isinstance(content, dict) else None for key in SPLIT_LISTS}
-        if not lists["training"] or not all(isinstance(names, list) for names in lists.values()):
-            raise DataError(f"{path}: is no split file; give it the lists training, validation and test of case names")
-        lists = {key: list(map(str, names)) for key, names in lists.items()}
+        path, lists = self._split.path, self._split.lists
         for key, names in lists.items():
             for name in names:
                 if name not in self.images:
                     raise DataError(f"{path}: {key} names {name!r}, which has no image in {self.root}")
                 if key != "training" and name not in self.labels:
                     raise DataError(f"{path}: {key} names {name!r}, which has no label in {self.root}")
+        for name in self.domains:
+            if name not in self.images:
+                raise DataError(f"{path}: domains names {name!r}, which has no image in {self.root}")
         self._check_disjoint(lists, path)
         return lists
 

@@ -68,7 +68,8 @@ def check_cases(*lists: Sequence[dict[str, Any]], in_channels: int, num_threads:
     with ThreadPoolExecutor(num_threads) as pool:
         for _ in pool.map(lambda case: check_case(case, in_channels), [case for cases in lists for case in cases]):
             pass
-    logger.info("checked the headers of %s cases", " + ".join(str(len(cases)) for cases in lists))
+    counts = [f"{len(cases)} {part}" for part, cases in zip(PARTS, lists, strict=False)]
+    logger.info("checked the headers of %s cases", " + ".join(counts) if len(lists) > 1 else len(lists[0]))
 
 
 def warn_if_built_in(data: str | Sequence[dict[str, Any]]) -> None:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,12 +34,17 @@ def draw_epoch(
     iterations: int,
     rank: int = 0,
     world_size: int = 1,
+    domains: dict[str, Sequence[str]] | None = None,
 ) -> list[list[Draw]]:
     """Draw the cases of one rank's batches of one epoch.
 
     Each stream goes through endless fresh permutations of its cases, so the shorter stream repeats. The ranks share
     one order and take neighbouring pieces of it, so r ranks of batch b see the cases and the crops of one rank of batch
     r * b.
+
+    If the cases of a stream come from several domains, these take turns, whatever their numbers of cases, and each
+    domain's cases come in fresh permutations of their own. In every batch, and in every rank's part of it, the domains'
+    numbers of cases differ by one at most. A stream of one domain is drawn as if it had none.
 
     Args:
         sizes: number of cases of each stream.
@@ -48,6 +54,7 @@ def draw_epoch(
         iterations: batches in the epoch.
         rank: of this process.
         world_size: number of processes.
+        domains: the domain of each case of each stream; None if there are no domains.
 
     Returns:
         For every iteration the draws of this rank, labelled ones first.
@@ -57,9 +64,11 @@ def draw_epoch(
         width = batch_sizes[stream] * world_size
         if not sizes[stream] or not width:
             continue
-        cases, crops = (np.random.default_rng((seed, epoch, number, use)) for use in range(2))
-        rounds = -(-iterations * width // sizes[stream])
-        order = np.concatenate([cases.permutation(sizes[stream]) for _ in range(rounds)])
+        names = np.array(domains[stream] if domains else [""] * sizes[stream])
+        members = [np.flatnonzero(names == name) for name in sorted(set(names.tolist()))]
+        generators = (np.random.default_rng((seed, epoch, number, use)) for use in range(2 + len(members)))
+        first, crops, turns, *others = generators
+        order = _in_turns(members, [first, *others], turns, width, iterations)
         seeds = crops.integers(2**32, size=(iterations, width))
         for k, batch in enumerate(batches):
             for slot in range(rank * batch_sizes[stream], (rank + 1) * batch_sizes[stream]):
@@ -67,12 +76,38 @@ def draw_epoch(
     return batches
 
 
+def _endless(cases: np.ndarray, generator: np.random.Generator, length: int) -> np.ndarray:
+    """Return the first of endless fresh permutations of the cases."""
+    rounds = -(-length // len(cases))
+    return np.concatenate([generator.permutation(cases) for _ in range(rounds)] or [cases])[:length]
+
+
+def _in_turns(
+    members: list[np.ndarray],
+    generators: list[np.random.Generator],
+    turns: np.random.Generator,
+    width: int,
+    iterations: int,
+) -> np.ndarray:
+    """Return an order in which domains alternate; after as many batches as all need for equal shares in a new way."""
+    block = math.lcm(width, len(members))
+    rounds = -(-iterations * width // block)
+    turn = [np.tile(turns.permutation(len(members)), block // len(members)) for _ in range(rounds)]
+    turn = np.concatenate(turn)[: iterations * width]
+    order = np.empty_like(turn)
+    for number, (cases, generator) in enumerate(zip(members, generators, strict=True)):
+        places = np.flatnonzero(turn == number)
+        order[places] = _endless(cases, generator, len(places))
+    return order
+
+
 class TwoStreamLoader:
     """Iterate over batches `{"labeled": {"image", "label"}, "unlabeled": {"image"}}`.
 
     The k-th batch of epoch e depends on the seed, e, k and the rank alone, so a resumed run sees what an uninterrupted
     one would have seen, with any number of workers. `"unlabeled"` is None if there is no unlabelled case, or if its
-    batch size is 0; the unlabelled scans are not even read then.
+    batch size is 0; the unlabelled scans are not even read then. Where cases have a "domain", the domains have equal
+    shares of each stream, see :func:`draw_epoch`; batches do not tell it.
 
     Args:
         labeled: labelled cases, whose items have "image" and "label".
@@ -114,10 +149,11 @@ class TwoStreamLoader:
 
     def set_epoch(self, epoch: int, iterations: int) -> None:
         """Choose the epoch, counted from 1, and how many batches it has."""
-        sizes = {stream: 0 if dataset is None else len(dataset) for stream, dataset in self.datasets.items()}
+        domains = {stream: [] if dataset is None else dataset.domains for stream, dataset in self.datasets.items()}
+        sizes = {stream: len(names) for stream, names in domains.items()}
         distributed = dist.is_available() and dist.is_initialized()
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
-        self._plan = draw_epoch(sizes, self.batch_size, self.seed, epoch, iterations, rank, world_size)
+        self._plan = draw_epoch(sizes, self.batch_size, self.seed, epoch, iterations, rank, world_size, domains)
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -160,4 +196,6 @@ def collate_streams(items: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[s
 
 def _plain(item: dict[str, Any]) -> dict[str, Any]:
     # random crops and flips bring MONAI's metadata back, and a batch that has it cannot be sliced by channel
-    return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in item.items()}
+    plain = {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in item.items()}
+    plain.pop("domain", None)
+    return plain

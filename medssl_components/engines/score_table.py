@@ -50,6 +50,9 @@ class ScoreTable:
     file is replaced in one step; a run without a case writes nothing. ``engine.state.scores`` gets the content of
     ``scores.json``, and the log a table.
 
+    Where the items of ``engine.state.batch`` have a "domain", the rows have a column for it, ``scores.json`` has the
+    same summary for the cases of each domain, under ``domains``, and the table more lines.
+
     Args:
         output_dir: folder of the two files, made when they are written.
         class_names: names of all classes, the background first.
@@ -100,7 +103,8 @@ class ScoreTable:
     def _score(self, engine: Engine) -> None:
         if not isinstance(engine.state.output, list):
             raise ValueError("ScoreTable reads a list of cases: give the evaluator decollate=True.")
-        for item in engine.state.output:
+        domains = _domains(engine.state.batch, len(engine.state.output))
+        for domain, item in zip(domains, engine.state.output, strict=True):
             label, prediction = self._volume(item, self.label_key), self._volume(item, self.pred_key)
             path = label.meta.get("filename_or_obj") or prediction.meta.get("filename_or_obj")
             if not path:
@@ -115,8 +119,9 @@ class ScoreTable:
                 )
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
+            case = {"case": case_name(path), "domain": domain}
             self._rows[str(path)] = [
-                {"case": case_name(path), "class": self.class_names[index], **class_scores._asdict()}
+                {**case, "class": self.class_names[index], **class_scores._asdict()}
                 for index, class_scores in scores.items()
             ]
 
@@ -153,6 +158,21 @@ class ScoreTable:
             self._log(engine.state.scores)
 
     def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        whole = self._statistics(rows)
+        summary = {
+            "num_cases": whole.pop("num_cases"),
+            "units": UNITS,
+            "empty_distance": _number(self.empty_distance),
+            **whole,
+        }
+        domains = sorted({row["domain"] for row in rows} - {""})
+        if domains:
+            summary["domains"] = {
+                name: self._statistics([row for row in rows if row["domain"] == name]) for name in domains
+            }
+        return summary
+
+    def _statistics(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         classes = self.class_names[1:]
         # (cases, classes): rows hold the classes of each case in order
         scores = {
@@ -162,8 +182,6 @@ class ScoreTable:
         absent = np.array([row["absent"] for row in rows]).reshape(-1, len(classes))
         return {
             "num_cases": len(empty),
-            "units": UNITS,
-            "empty_distance": _number(self.empty_distance),
             "classes": {
                 name: {
                     **{metric: _statistics(values[:, index]) for metric, values in scores.items()},
@@ -180,12 +198,15 @@ class ScoreTable:
         }
 
     def _log(self, summary: dict[str, Any]) -> None:
-        parts = dict(summary["classes"])
-        if len(parts) > 1:
-            parts["mean over classes"] = summary["mean_over_classes"]
         table = [["", *UNITS]]
-        for name, part in parts.items():
-            table.append([name, *(_cell(part[metric]) for metric in UNITS)])
+        domains = summary.get("domains", {}).items()
+        groups = {"": summary, **{f"{name} ({group['num_cases']} cases): ": group for name, group in domains}}
+        for prefix, group in groups.items():
+            parts = dict(group["classes"])
+            if len(parts) > 1:
+                parts["mean over classes"] = group["mean_over_classes"]
+            for name, part in parts.items():
+                table.append([prefix + name, *(_cell(part[metric]) for metric in UNITS)])
         widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
@@ -199,6 +220,12 @@ class ScoreTable:
                 ", ".join(f"{name} {count} of {summary['num_cases']} cases" for name, count in counts.items() if count),
                 "left out" if math.isnan(self.empty_distance) else f"{self.empty_distance:g}",
             )
+
+
+def _domains(batch: Any, number: int) -> list[str]:
+    """The domain of each case of a decollated batch; "" for a case without one."""
+    items = batch if isinstance(batch, list) and len(batch) == number else [None] * number
+    return [item.get("domain", "") if isinstance(item, dict) else "" for item in items]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -227,7 +254,8 @@ def _cell(statistics: dict[str, float | int | None]) -> str:
 
 def _csv_text(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    columns = (COLUMNS[0], "domain", *COLUMNS[1:]) if any(row["domain"] for row in rows) else COLUMNS
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         scores = {metric: "" if math.isnan(row[metric]) else f"{row[metric]:.6f}" for metric in UNITS}

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from medssl_components.networks import DualTaskDynUNet
 
@@ -118,11 +118,12 @@ def test_disagreement_is_saved_beside_the_prediction(dataset, tmp_path):
 def test_settings_name_the_method_numbers_of_the_paper():
     config = json.loads((CONFIGS / "train.json").read_text())
     method = config["method"]
-    weights = ["supervised_weight", "consistency_weight", "consistency_rise", "pseudo_label_weight"]
+    weights = ["supervised_weight", "distance_weight", "consistency_weight", "consistency_rise", "pseudo_label_weight"]
     for name in ("la", "pancreas_ct", "brats2019"):  # shorter trainings have other weights
         overlay = json.loads((CONFIGS / "datasets" / f"{name}.json").read_text())
-        assert [overlay[key] for key in weights] == [0.5, 0.5, 0.0, 1.0], name
+        assert [overlay[key] for key in weights] == [0.5, 1.0, 0.5, 0.0, 1.0], name
         assert overlay["pseudo_label_rise"] == pytest.approx(6000 / 17000, abs=1e-3)
-    assert method["r2s_supervised_weight"] == 1 / method["k"]
+    parser = ConfigParser({"distance_weight": 1.0, "weight": method["r2s_supervised_weight"]})
+    assert parser.get_parsed_content("weight") == 1 / method["k"]
     assert (config["distance_transform"], config["distance_scale"]) == ("convolutional", 0.5)
     assert (method["signed_distance_map"]["kernel_size"], method["signed_distance_map"]["h"]) == (3, 0.35)

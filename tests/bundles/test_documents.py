@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 import medssl_components
+from medssl_components.data import find_split, read_split
 from medssl_components.data.preparation.amos import AMOS
+from medssl_components.data.preparation.mmwhs import MMWHS
+from medssl_components.data.preparation.mnms import MNMS
 from medssl_components.data.preparation.synapse import SYNAPSE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +87,11 @@ def test_options_table_states_the_defaults(bundle):
         ("hippocampus", "native", [32, 48, 32], 8, {"": 0.1}, {"": 1000}),
         ("synapse", "native", [128, 128, 64], 4, {"dtlp": 0.03, "": 0.3}, {"dtlp": 2400, "": 12000}),
         ("amos", "native", [128, 128, 64], 10, {"dtlp": 0.03, "": 0.1}, {"dtlp": 30900, "": 154000}),
+        ("mmwhs_mr2ct", "native", [128, 128, 128], 16, {"": 0.005}, {"": 2400}),
+        ("mmwhs_ct2mr", "native", [128, 128, 128], 16, {"": 0.005}, {"": 2400}),
+        ("mnms", "native", [128, 128, 32], 10, {"": 0.01}, {"": 66000}),
+        ("hippocampus_two_domains", "native", [32, 48, 32], 8, {"": 0.1}, {"": 1000}),
+        ("hippocampus_three_domains", "native", [32, 48, 32], 8, {"": 0.1}, {"": 1000}),
     ],
 )
 def test_overlays_state_the_numbers_of_the_recipes(bundle, overlay, spacing, patch, labeled, rate, iterations):
@@ -91,7 +99,9 @@ def test_overlays_state_the_numbers_of_the_recipes(bundle, overlay, spacing, pat
     config = load(bundle / "configs" / "datasets" / f"{overlay}.json")
     assert config["spacing"] == (spacing if spacing == "native" else [spacing] * 3)
     assert config["patch_size"] == patch
-    known = config["labeled"]  # the first n of the split, or names
+    known = config["labeled"]  # the first n of the split, names, or the name of a list in the split
+    if isinstance(known, str):
+        known = read_split(find_split(config["split"], ROOT)).labeled[known]
     assert (len(set(known)) if isinstance(known, list) else known) == labeled
     assert config["max_epochs"] * config["iterations_per_epoch"] == iterations
     assert config["learning_rate"] == rate.get(bundle.name, rate[""])
@@ -102,6 +112,39 @@ def test_overlays_state_the_numbers_of_the_recipes(bundle, overlay, spacing, pat
 
 
 @pytest.mark.parametrize(
+    ("overlay", "split", "labeled", "source", "unlabeled", "test"),
+    [
+        ("mmwhs_mr2ct", "mmwhs_ad_mr2ct", "source", {"mr"}, {"ct"}, {"ct"}),
+        ("mmwhs_ct2mr", "mmwhs_ad_ct2mr", "source", {"ct"}, {"mr"}, {"mr"}),
+        ("mnms", "mnms_ad_toA_2p", "2%", set("BCD"), set("BCD"), {"A"}),
+    ],
+)
+def test_overlays_of_several_domains_name_the_published_split(bundle, overlay, split, labeled, source, unlabeled, test):
+    config = load(bundle / "configs" / "datasets" / f"{overlay}.json")
+    assert (config["split"], config["labeled"]) == (split, labeled)
+    published = read_split(find_split(split, ROOT))
+    known = published.labeled[labeled]
+    rest = set(published.lists["training"]) - set(known)
+    assert [{published.domains[case] for case in cases} for cases in (known, rest, published.lists["test"])] == [
+        source,
+        unlabeled,
+        test,
+    ]
+
+
+@pytest.mark.parametrize("overlay", ["hippocampus_two_domains", "hippocampus_three_domains"])
+def test_overlays_with_a_split_of_the_package_bring_it_and_are_those_of_its_data(bundle, overlay):
+    config = load(bundle / "configs" / "datasets" / f"{overlay}.json")
+    assert config.pop("split") == overlay
+    assert (ROOT / "medssl_components" / "data" / "scenarios" / f"{overlay}.json").is_file()
+    *shifts, last = config.pop("intensity")["transforms"]
+    plain = load(bundle / "configs" / "datasets" / "hippocampus.json")
+    assert last == plain.pop("intensity")
+    assert {shift["_target_"] for shift in shifts} == {"medssl_components.data.ShiftDomaind"}
+    assert config == plain
+
+
+@pytest.mark.parametrize(
     ("overlay", "split", "share"), [("synapse", "synapse_skcdf", "20%"), ("amos", "amos22_skcdf", "5%")]
 )
 def test_overlays_name_the_labelled_cases_of_the_published_split(bundle, overlay, split, share):
@@ -109,13 +152,17 @@ def test_overlays_name_the_labelled_cases_of_the_published_split(bundle, overlay
     assert labeled == load(ROOT / "medssl_components" / "data" / "splits" / f"{split}.json")["labeled"][share]
 
 
-@pytest.mark.parametrize(("overlay", "data_set"), [("synapse", SYNAPSE), ("amos", AMOS)])
+@pytest.mark.parametrize(
+    ("overlay", "data_set"),
+    [("synapse", SYNAPSE), ("amos", AMOS), ("mmwhs_mr2ct", MMWHS), ("mmwhs_ct2mr", MMWHS), ("mnms", MNMS)],
+)
 def test_overlays_name_the_classes_of_the_prepared_folder(bundle, overlay, data_set):
     assert load(bundle / "configs" / "datasets" / f"{overlay}.json")["class_names"] == list(data_set.class_names)
 
 
 def test_overlays_of_a_bundle_set_the_same_known_ids(bundle):
-    overlays = {path.name: set(load(path)) for path in sorted((bundle / "configs" / "datasets").glob("*.json"))}
+    files = sorted((bundle / "configs" / "datasets").glob("*.json"))
+    overlays = {path.name: set(load(path)) - {"split"} for path in files}
     first = next(iter(overlays.values()))
     assert all(keys == first for keys in overlays.values()), overlays
     assert first <= set(load(bundle / "configs" / "train.json"))

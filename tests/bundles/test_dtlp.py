@@ -18,6 +18,7 @@ TINY = {
     "network_def::time_hidden_channels": 8,
     "precision": "fp32",
 }
+DOMAINS = ("hippocampus_two_domains", "hippocampus_three_domains")
 OF_UNLABELED = {"mix_loss", "masked_loss", "distillation_loss", "reconstruction_loss", "unlabeled_propagation_loss"}
 PROPAGATION = {"propagation_loss", "unlabeled_propagation_loss"}
 PARTS = {"denoising_loss", "difficulty_loss", "propagation_loss", *OF_UNLABELED}
@@ -140,6 +141,9 @@ def test_settings_name_the_method_numbers_of_the_paper():
         ("la", 0.7, 2.0, 0.1, 0.2, 1.2),
         ("synapse", 0.5, 0.1, 0.2, 0.5, 1.0),
         ("amos", 0.5, 0.1, 0.2, 0.5, 1.3),
+        ("mmwhs_mr2ct", 0.5, 1.0, 0.1, 0.1, 0.9),
+        ("mmwhs_ct2mr", 0.5, 1.0, 0.1, 0.1, 0.9),
+        ("mnms", 0.5, 1.0, 0.1, 0.1, 1.0),
     ],
 )
 def test_overlays_state_the_numbers_of_table_i(name, ratio, alpha, beta, gamma, eta):
@@ -148,7 +152,7 @@ def test_overlays_state_the_numbers_of_table_i(name, ratio, alpha, beta, gamma, 
     assert (overlay["mask_ratio"], *weights) == (ratio, alpha, beta, gamma, eta)
 
 
-@pytest.mark.parametrize("name", ["la_cpu", "pancreas_ct", "brats2019", "hippocampus"])
+@pytest.mark.parametrize("name", ["la_cpu", "pancreas_ct", "brats2019", "hippocampus", *DOMAINS])
 def test_other_overlays_have_the_numbers_of_the_left_atrium(name):
     overlay, of_la = load(f"datasets/{name}"), load("datasets/la")
     own = ("mask_ratio", "masked_weight", "distillation_weight", "reconstruction_weight", "propagation_weight")

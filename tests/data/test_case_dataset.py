@@ -14,7 +14,7 @@ import pytest
 import torch
 from monai.transforms import Compose, EnsureTyped, Orientationd, RandFlipd, RandSpatialCropd, Spacingd
 
-from medssl_components.data import CaseDataset, CaseFolder, DataError, LoadCased
+from medssl_components.data import CaseDataset, CaseFolder, DataError, LoadCased, ShiftDomaind
 
 SHAPE = (10, 9, 8)
 NATIVE_BYTES = 10 * 9 * 8 * 5
@@ -170,6 +170,20 @@ def test_a_folder_of_items_serves_streams_that_share_their_transforms(
             [item(cases, index) for index in range(len(cases))]
         assert len(reads) == expected
         reads.clear()
+
+
+def test_one_file_in_two_domains_is_two_items_of_the_cache(folder: Path, tmp_path: Path) -> None:
+    transforms = [LoadCased("image", num_classes=2), ShiftDomaind("image", "b", invert=True)]
+    path = str(folder / "imagesTr/case_01.nii.gz")
+    cases = [{"image": path}, {"image": path, "domain": "a"}, {"image": path, "domain": "b"}]
+    for _ in range(2):
+        whole = CaseDataset(cases, transforms, cache=str(tmp_path / "cache"))
+        plain, first, second = (whole[index]["image"] for index in range(3))
+        assert torch.equal(plain, first) and not torch.allclose(first, second)
+
+
+def test_domains_are_those_of_the_cases() -> None:
+    assert CaseDataset([{"image": "x"}, {"image": "y", "domain": "b"}], []).domains == ["", "b"]
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from medssl_components.data import CaseFolder, DataError, case_name
+from medssl_components.data import CaseFolder, DataError, case_name, find_split, read_split
 
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
@@ -42,10 +42,15 @@ def names(*numbers: int) -> list[str]:
 
 
 def write_split(
-    path: Path, training: tuple = (1, 2, 3, 4, 5), validation: tuple = (6,), test: tuple = (7,), extra: tuple = ()
+    path: Path,
+    training: tuple = (1, 2, 3, 4, 5),
+    validation: tuple = (6,),
+    test: tuple = (7,),
+    extra: tuple = (),
+    **content: object,
 ) -> None:
     lists = {"training": names(*training), "validation": names(*validation), "test": [*names(*test), *extra]}
-    path.write_text(json.dumps(lists))
+    path.write_text(json.dumps({**lists, **content}))
 
 
 def case_names(folder: Path, **options: object) -> dict[str, list[str]]:
@@ -111,6 +116,61 @@ def test_labels_are_kept_in_the_order_of_the_split(split_folder: Path) -> None:
     lists = case_names(split_folder, labeled=2)
     assert lists["labeled"] == names(3, 2)
     assert lists["unlabeled"] == names(4, 1, 5)
+
+
+def test_items_have_the_domains_of_the_split(split_folder: Path) -> None:
+    domains = dict(zip(names(1, 2, 3, 4, 5, 6, 7), ["mr", "mr", "ct", "ct", "mr", "ct", "pet"], strict=True))
+    write_split(split_folder / "split.json", domains=domains)
+    cases = CaseFolder(str(split_folder))
+    assert cases.labeled[0] == {
+        "image": str(split_folder / "imagesTr/case_01.nii.gz"),
+        "label": str(split_folder / "labelsTr/case_01.nii.gz"),
+        "domain": "mr",
+    }
+    assert {part: [case["domain"] for case in getattr(cases, part)] for part in PARTS} == {
+        "labeled": ["mr", "mr", "ct"],
+        "unlabeled": ["ct", "mr"],
+        "validation": ["ct"],
+        "test": ["pet"],
+    }
+    assert [set(case) for case in cases.unlabeled] == [{"image", "domain"}] * 2
+
+
+def test_without_domains_in_the_split_items_have_none(split_folder: Path) -> None:
+    cases = CaseFolder(str(split_folder))
+    assert cases.domains == CaseFolder(str(split_folder)).domains == {}
+    assert all("domain" not in case for part in PARTS for case in getattr(cases, part))
+
+
+def test_domains_that_do_not_fit_the_cases(split_folder: Path) -> None:
+    domains = dict.fromkeys(names(1, 2, 3, 4, 5, 6, 7), "mr")
+    write_split(split_folder / "split.json", domains={**domains, "case_99": "mr"})
+    assert message(split_folder) == "DIR/split.json: domains names 'case_99', which has no image in DIR"
+    del domains["case_04"], domains["case_06"]
+    write_split(split_folder / "split.json", domains=domains)
+    assert message(split_folder) == (
+        "DIR/split.json: domains has no entry for 'case_04', 'case_06'; give every case of the split a domain, or none"
+    )
+
+
+def test_labeled_names_a_list_of_the_split(split_folder: Path) -> None:
+    write_split(split_folder / "split.json", labeled={"2%": names(3), "5%": names(2, 1)})
+    assert case_names(split_folder, labeled="5%")["labeled"] == names(2, 1)
+    lists = case_names(split_folder, labeled="2%")
+    assert (lists["labeled"], lists["unlabeled"]) == (names(3), names(1, 2, 4, 5))
+    assert message(split_folder, labeled="3%") == (
+        "labeled is '3%'; give \"all\", a number or a list of case names, or one of the split's lists: 2%, 5%"
+    )
+    write_split(split_folder / "split.json", labeled={"all": names(3)})
+    assert case_names(split_folder)["labeled"] == names(1, 2, 3)
+
+
+def test_a_split_of_the_package_goes_by_its_name(folder: Path) -> None:
+    path = find_split("hippocampus_two_domains", folder)
+    first = read_split(path).lists["training"][0]
+    assert message(folder, split="hippocampus_two_domains") == (
+        f"{path}: training names {first!r}, which has no image in DIR"
+    )
 
 
 @pytest.mark.parametrize(

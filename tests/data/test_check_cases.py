@@ -133,7 +133,7 @@ def test_a_whole_folder_passes(
     cases = CaseFolder(str(make_folder(tmp_path, shape=(6, 5, 4), suffix=suffix, channels=2)), in_channels=2)
     with caplog.at_level(logging.INFO):
         check_cases(cases.labeled, cases.unlabeled, cases.validation, cases.test, in_channels=2)
-    assert "checked the headers of 3 + 2 + 0 + 2 cases" in caplog.messages
+    assert "checked the headers of 3 labeled + 2 unlabeled + 0 validation + 2 test cases" in caplog.messages
 
 
 def test_only_built_in_scans_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:

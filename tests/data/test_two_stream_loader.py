@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -179,6 +180,110 @@ def test_draws_are_labelled_first_and_stay_as_they_are() -> None:
 
 def test_a_longer_epoch_begins_as_a_shorter_one() -> None:
     assert draws(iterations=20)[:5] == draws(iterations=5)
+
+
+SMALL, LARGE, OTHER = ["a"] * 3, ["b"] * 7, ["c"] * 2
+MIXED = [*SMALL, *LARGE]
+
+
+def in_domains(labeled: list[str], unlabeled: list[str], **options: Any) -> list[Draws]:
+    names = {"labeled": labeled, "unlabeled": unlabeled}
+    return draws(domains=names, sizes={stream: len(cases) for stream, cases in names.items()}, **options)
+
+
+def drawn(batches: list[Draws], domains: list[str], stream: str = "unlabeled") -> list[list[str]]:
+    return [[domains[draw.index] for draw in batch if draw.stream == stream] for batch in batches]
+
+
+def before_domains(size: int, number: int, width: int, seed: int, epoch: int, iterations: int) -> list[int]:
+    """The order as it was drawn before there were domains, which published scores depend on."""
+    cases = np.random.default_rng((seed, epoch, number, 0))
+    rounds = -(-iterations * width // size)
+    return np.concatenate([cases.permutation(size) for _ in range(rounds)])[: iterations * width].tolist()
+
+
+@pytest.mark.parametrize("domains", [None, {"labeled": ["mr"] * 3, "unlabeled": ["ct"] * 7}])
+def test_one_domain_or_none_leaves_the_draws_as_they_were(domains: dict[str, list[str]] | None) -> None:
+    for seed, number in itertools.product((0, 5), (1, 4)):
+        batches = draws(seed=seed, epoch=number, domains=domains)
+        assert batches == draws(seed=seed, epoch=number)
+        for place, (stream, size) in enumerate({"labeled": 3, "unlabeled": 7}.items()):
+            order = [draw.index for batch in batches for draw in batch if draw.stream == stream]
+            assert order == before_domains(size, place, 2, seed, number, 20)
+
+
+@pytest.mark.parametrize("domains", [MIXED, [*OTHER, *MIXED], [*LARGE, *SMALL, *OTHER, "d"]])
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_domains_have_equal_shares_of_batches_and_epochs(domains: list[str], width: int) -> None:
+    number = len(set(domains))
+    for epoch_number in (1, 2):
+        batches = drawn(in_domains(["a"], domains, width=width, iterations=12, epoch=epoch_number), domains)
+        for batch in batches:
+            shares = [batch.count(name) for name in sorted(set(domains))]
+            assert max(shares) - min(shares) <= 1
+        total = Counter(name for batch in batches for name in batch)
+        assert total == dict.fromkeys(domains, 12 * width // number)
+
+
+def test_every_case_of_a_domain_is_used_equally_often() -> None:
+    batches = in_domains(MIXED, MIXED, iterations=42)
+    for stream in ("labeled", "unlabeled"):
+        counts = Counter(draw.index for batch in batches for draw in batch if draw.stream == stream)
+        assert counts == {case: 14 if name == "a" else 6 for case, name in enumerate(MIXED)}
+
+
+def test_domains_take_the_places_of_a_batch_in_turns() -> None:
+    """One rank of two, with a case each, sees both domains: its running statistics are those that are kept."""
+    first = [batch[0] for batch in drawn(in_domains(["a"], MIXED, iterations=40), MIXED)]
+    assert 10 < first.count("a") < 30
+
+
+@pytest.mark.parametrize(("world_size", "width"), [(2, 1), (2, 2), (3, 2)])
+def test_ranks_share_what_one_process_would_draw_of_domains(world_size: int, width: int) -> None:
+    domains = [*MIXED, *OTHER]
+    whole = in_domains(MIXED, domains, width=world_size * width)
+    ranks = [in_domains(MIXED, domains, rank=rank, world_size=world_size, width=width) for rank in range(world_size)]
+    for one, *parts in zip(whole, *ranks, strict=True):
+        for stream in ("labeled", "unlabeled"):
+            assert [draw for part in parts for draw in part if draw.stream == stream] == [
+                draw for draw in one if draw.stream == stream
+            ]
+    for part in (part for rank in ranks for part in drawn(rank, domains)):
+        assert len(set(part)) == len(part)  # fewer than domains, so none twice
+
+
+def test_draws_of_domains_are_a_function_of_seed_and_epoch() -> None:
+    assert in_domains(MIXED, MIXED) == in_domains(MIXED, MIXED)
+    assert in_domains(MIXED, MIXED, iterations=20)[:5] == in_domains(MIXED, MIXED, iterations=5)
+    others = [in_domains(MIXED, MIXED, **{key: 3}) for key in ("seed", "epoch")]
+    assert all(other != in_domains(MIXED, MIXED) for other in others)
+
+
+def test_the_names_of_domains_and_the_other_stream_do_not_matter() -> None:
+    renamed = [{"a": "1", "b": "2"}[name] for name in MIXED]
+    assert in_domains(MIXED, MIXED) == in_domains(MIXED, renamed)
+    for one, two in zip(in_domains(MIXED, MIXED), in_domains(["a"], MIXED), strict=True):
+        assert one[2:] == two[2:]
+
+
+def test_draws_of_domains_stay_as_they_are() -> None:
+    order = [draw.index for batch in in_domains(SMALL, MIXED, iterations=3) for draw in batch]
+    assert order == [2, 0, 5, 0, 1, 1, 6, 1, 2, 0, 2, 8]
+
+
+def test_batches_of_domains_resume_and_do_not_tell_the_domain(cases: CaseFolder) -> None:
+    def loader() -> TwoStreamLoader:
+        unlabeled = [{**case, "domain": name} for case, name in zip(cases.unlabeled, "abbbb", strict=True)]
+        return TwoStreamLoader(
+            make_dataset(cases.labeled), make_dataset(unlabeled), {"labeled": 1, "unlabeled": 2}, num_workers=0
+        )
+
+    first = loader()
+    epochs = {number: epoch(first, number) for number in (1, 2)}
+    assert_equal(epochs[2], epoch(loader(), 2))
+    assert set(epochs[1][0]["unlabeled"]) == {"image"}
+    seen = [[draw.index == 0 for draw in batch if draw.stream == "unlabeled"] for batch in first._plan]
+    assert all(sum(batch) == 1 for batch in seen)
 
 
 def test_streams_are_collated_apart() -> None:

@@ -110,6 +110,38 @@ def test_mean_over_classes_is_a_mean_of_case_means(tmp_path):
     assert summary["mean_over_classes"]["dice"]["cases"] == 2
 
 
+def test_domains_are_reported_each(tmp_path, caplog):
+    """Dice of the cases: mr 1 and 0, ct 0.5; 95HD in mm of mr 0 and 6, of ct 2 (one slice of 2 mm too much)."""
+    cases = [
+        {**case(block(1, 3), block(1, 3), "a.nii"), "domain": "mr"},
+        {**case(block(1, 2), block(4, 5), "b.nii"), "domain": "mr"},
+        {**case(block(1, 4), block(1, 2), "c.nii"), "domain": "ct"},
+    ]
+    table = ScoreTable(tmp_path, ["background", "one"])
+    with caplog.at_level(logging.INFO, logger="medssl_components"):
+        evaluate(cases, [table], batch_size=2)
+    rows, summary = read(tmp_path)
+    assert list(rows[0]) == ["case", "domain", "class", *METRICS, "empty_prediction"]
+    assert [(row["case"], row["domain"]) for row in rows] == [("a", "mr"), ("b", "mr"), ("c", "ct")]
+    assert list(summary["domains"]) == ["ct", "mr"]
+    assert summary["num_cases"] == 3 and summary["classes"]["one"]["dice"]["mean"] == 0.5
+    mr, ct = summary["domains"]["mr"], summary["domains"]["ct"]
+    assert (mr["num_cases"], ct["num_cases"]) == (2, 1)
+    assert mr["classes"]["one"]["dice"] == {"mean": 0.5, "std": pytest.approx(0.5**0.5), "cases": 2}
+    assert ct["classes"]["one"]["dice"] == {"mean": 0.5, "std": None, "cases": 1}
+    assert mr["mean_over_classes"]["hd95_mm"]["mean"] == 3
+    assert mr["mean_over_classes"]["jaccard"]["mean"] == 0.5
+    assert ct["mean_over_classes"]["jaccard"]["mean"] == pytest.approx(1 / 3)
+    log = next(record.message for record in caplog.records if record.name.endswith("score_table"))
+    assert [line.split("  ")[0] for line in log.splitlines()[2:]] == ["one", "ct (1 cases): one", "mr (2 cases): one"]
+
+
+def test_without_domains_the_files_do_not_mention_them(tmp_path):
+    evaluate([case(block(1, 2), block(1, 2), "a.nii")], [ScoreTable(tmp_path, ["background", "one"])])
+    rows, summary = read(tmp_path)
+    assert "domain" not in rows[0] and "domains" not in summary
+
+
 def test_class_that_no_case_has_is_null(tmp_path):
     evaluate([case(block(0, 2), block(0, 2), "a.nii")], [ScoreTable(tmp_path, ["background", "one", "two"])], 3)
     assert "NaN" not in (tmp_path / "scores.json").read_text() and "nan" not in (tmp_path / "scores.csv").read_text()
