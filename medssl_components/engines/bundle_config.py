@@ -19,6 +19,7 @@ from ..data import DataError
 RUNNER_IDS = {"imports", "initialize", "run", "finalize", "displayable_configs", ConfigParser.meta_key}
 TRACKING_IDS = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 SETTINGS = ("in_channels", "num_classes", "spacing", "intensity", "patch_size", "network_def")
+ALONG = ("class_names", "split")
 
 
 def find_bundle_root(name: str) -> str:
@@ -68,10 +69,12 @@ def check_options(bundle_root: str) -> None:
 
 
 def resolved_settings() -> dict[str, Any]:
-    """Return what inference must share with training, and the classes' names, as plain JSON values: an overlay."""
+    """Return what evaluation and inference take from the training as plain JSON values, an overlay.
+
+    These are the settings that they must share with it, the classes' names, and the split, whose test cases are scored.
+    """
     parser = calling_parser()
-    keys = (*SETTINGS, "class_names") if "class_names" in parser else SETTINGS
-    return {key: _plain(parser, key) for key in keys}
+    return {key: _plain(parser, key) for key in (*SETTINGS, *(key for key in ALONG if key in parser))}
 
 
 def check_settings(checkpoint: str) -> None:

@@ -79,6 +79,12 @@ def test_settings_are_plain_and_resolved():
     assert settings["patch_size"] == [16, 16, 16]
     assert settings["class_names"] == ["background", "organ"]
     assert settings["network_def"] == {"_target_": "medssl_components.networks.VNet", "in_channels": 1}
+    assert "split" not in settings
+
+
+def test_settings_keep_the_split_that_chose_the_cases():
+    config = {**IMPORTS, **SETTINGS, "split": "mine.json", "all": "$medssl_components.engines.resolved_settings()"}
+    assert ConfigParser(config).get_parsed_content("all")["split"] == "mine.json"
 
 
 @pytest.mark.parametrize("change", [{"spacing": [1, 1, 1]}, {"in_channels": 2}, {"my_size": [32, 16, 16]}])
