@@ -14,6 +14,7 @@ from .header import Header, read_header
 from .inference_cases import inference_cases
 from .load_cased import LoadCased
 from .shift_domaind import ShiftDomaind
+from .spacing_onlyd import SpacingOnlyd
 from .split_file import SplitFile, find_split, read_split
 from .synthetic import synthetic_folder
 from .two_stream_loader import Draw, TwoStreamLoader, collate_streams, draw_epoch
