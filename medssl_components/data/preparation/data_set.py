@@ -17,7 +17,7 @@ class RawCase:
 
     Args:
         name: name of the case, as the published splits have it.
-        files: the files it is read from, by their role, such as "image" and "label".
+        files: the files it is read from, by their role, such as "image" and "label"; a series of slices is a folder.
     """
 
     name: str
@@ -34,6 +34,7 @@ class ImportedCase:
         affine: 4 x 4, from voxel indices to RAS millimetres, of both.
         warnings: what was odd and was kept or repaired.
         details: what else is known of the case, for `prepare.json`.
+        domain: where it comes from, such as a modality or a scanner, in data sets of several domains.
     """
 
     image: np.ndarray
@@ -41,6 +42,7 @@ class ImportedCase:
     affine: np.ndarray
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,13 @@ class Recipe:
         description: whose recipe it is and what it does.
         transforms: MONAI transforms of items with the keys "image" and "label", as a bundle's config writes them.
         notes: what has to be said with every number that is measured on the outcome.
+        read: from the files of a case to the imported case, where it differs from what the form does.
     """
 
     description: str
     transforms: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    read: Callable[[RawCase], ImportedCase] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Form:
         read: from the files of a case to the imported case.
         recipes: the recipes that go with this form, by name, the usual one first.
         strangers: regular expressions of files that belong to some other data, each with what to say of it.
+        find: from the folder of the download and this form to the cases by name, where the patterns alone cannot.
     """
 
     patterns: Mapping[str, str]
@@ -76,6 +81,7 @@ class Form:
     read: Callable[[RawCase], ImportedCase]
     recipes: Mapping[str, Recipe]
     strangers: Mapping[str, str] = field(default_factory=dict)
+    find: Callable[[Path, Form], dict[str, RawCase]] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class DataSet:
         class_names: names of the classes, the background first.
         forms: the forms in which it is distributed, by name.
         splits: the published splits, the usual one first.
+        one_folder: whether a prepared folder serves all these splits, so that it takes the cases of all of them.
     """
 
     name: str
@@ -99,6 +106,7 @@ class DataSet:
     class_names: tuple[str, ...]
     forms: Mapping[str, Form]
     splits: tuple[str, ...]
+    one_folder: bool = False
 
     @property
     def recipes(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from monai.transforms import Randomizable
 
 from ..errors import DataError
 from .data_set import Form, ImportedCase, RawCase
+from .find_cases import walk
 from .registry import find_data_set
 
 UNFINISHED = ".unfinished"
@@ -67,12 +68,14 @@ def prepare_case(task: CaseTask) -> tuple[dict[str, Any], bool]:
     """
     form = find_data_set(task.data_set).forms[task.form]
     files = sorted(set(task.raw.files.values()))
-    sources = {path.relative_to(task.source).as_posix(): _sha256(path) for path in files}
+    sources = {path.relative_to(task.source).as_posix(): _digest(path) for path in files}
     images, labels = (task.output / f"{kind}{task.part}" / f"{task.raw.name}.nii.gz" for kind in ("images", "labels"))
     if task.record and task.record.get("sources") == sources and images.is_file() and labels.is_file():
         return dict(task.record), False
-    imported = form.read(task.raw)
+    imported = (form.recipes[task.recipe].read or form.read)(task.raw)
     record = {"part": task.part, "sources": sources, **imported.details}
+    if imported.domain:
+        record["domain"] = imported.domain
     record["label_sha256"] = label_digest(imported.label)
     image, label = _apply(task, form, imported)
     record["shape"] = list(label.shape[1:])
@@ -157,6 +160,14 @@ def _save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     volume.set_sform(affine, code=1)
     # Its bytes depend on the volume alone, not on the time.
     path.write_bytes(gzip.compress(volume.to_bytes(), compresslevel=6, mtime=0))
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and the SHA-256 of all files of a folder."""
+    if not path.is_dir():
+        return _sha256(path)
+    lines = [f"{_sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in walk(path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

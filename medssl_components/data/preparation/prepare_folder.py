@@ -21,6 +21,7 @@ from .prepare_case import UNFINISHED, CaseTask, prepare_case
 from .published_split import LISTS, load_split, restrict_split
 from .registry import find_data_set
 from .report import REPORT, dataset_json, earlier_cases, odd_things, write_json
+from .split_files import other_splits, write_splits
 
 ROLES = ("image", "label")
 
@@ -38,7 +39,8 @@ def prepare_folder(
 ) -> dict[str, Any]:
     """Make `imagesTr/`, `labelsTr/`, `imagesTs/`, `labelsTs/`, `split.json` and `dataset.json` from a download.
 
-    Training and validation cases of the split go to `...Tr/`, its test cases to `...Ts/`. What was done is in
+    Training and validation cases of the split go to `...Tr/`, its test cases to `...Ts/`. Where one folder serves all
+    splits of the set, the cases of the others go to `...Tr/` too and the other splits to `splits/`. What was done is in
     `prepare.json`; with it a run that was stopped, or that lacked cases, goes on: cases that are done and whose source
     files are the same are left, and so are done cases whose source files are gone.
 
@@ -81,14 +83,18 @@ def prepare_folder(
     chosen = restrict_split(wanted, there)
     if not chosen["training"]:
         raise DataError(f"{source}: holds no training case of the split {wanted['name']}; choose another --split")
-    records = {case: before.get(case, {"done": False}) for key in LISTS for case in chosen[key]}
+    others = other_splits(data_set, wanted, there)
+    parts = {case: "Ts" if key == "test" else "Tr" for key in LISTS for case in chosen[key]}
+    extra = dict.fromkeys(case for other in others for key in LISTS for case in other[key] if case not in parts)
+    parts |= dict.fromkeys(extra, "Tr")
+    records = {case: before.get(case, {"done": False}) for case in parts}
     tasks = [
         CaseTask(
             raw=whole[case],
             data_set=name,
             form=form,
             recipe=recipe,
-            part="Ts" if case in chosen["test"] else "Tr",
+            part=parts[case],
             source=source,
             output=output,
             seed=seed,
@@ -103,7 +109,12 @@ def prepare_folder(
         "description": described.description,
         "notes": [*described.notes, *([wanted["notes"]] if "notes" in wanted else [])],
         "finished": False,
-        "counts": {**chosen["counts"], "missing": len(missing), "not_used": len(set(found) - set(records))},
+        "counts": {
+            **chosen["counts"],
+            **({"for_other_splits": len(extra)} if others else {}),
+            "missing": len(missing),
+            "not_used": len(set(found) - set(records)),
+        },
         "missing": missing,
         "warnings": [],
         "cases": records,
@@ -120,8 +131,8 @@ def prepare_folder(
         shutil.rmtree(output / UNFINISHED, ignore_errors=True)
     gone = [case for case in records if case not in whole]
     report.update(finished=True, warnings=odd_things(records, wanted, chosen, gone))
-    write_json(output / "dataset.json", dataset_json(data_set, chosen))
-    write_json(output / "split.json", chosen)
+    write_json(output / "dataset.json", dataset_json(data_set, records))
+    write_splits(output, chosen, others, records)
     write_json(output / REPORT, report)
     return report
 
@@ -142,12 +153,12 @@ def _choose(data_set: DataSet, source: Path, recipe: str) -> tuple[str, str, dic
         if recipe not in data_set.recipes:
             raise DataError(f"recipe is {recipe!r}; for {data_set.name} give {', '.join(data_set.recipes)}")
         form = data_set.recipes[recipe]
-        found = {form: find_cases(source, data_set.forms[form])}
+        forms = {form: data_set.forms[form]}
     else:
-        found = {form: find_cases(source, content) for form, content in data_set.forms.items()}
+        forms = data_set.forms
+    found = {form: (content.find or find_cases)(source, content) for form, content in forms.items()}
     found = {form: cases for form, cases in found.items() if any("image" in raw.files for raw in cases.values())}
     if not found:
-        forms = data_set.forms if recipe == "auto" else [data_set.recipes[recipe]]
         files = " or ".join(data_set.forms[form].expected["image"].format(name="CASE") for form in forms)
         raise DataError(
             f"{source}: holds no image of {data_set.name}, {files}; give the folder of the unpacked download"

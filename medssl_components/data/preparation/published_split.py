@@ -24,7 +24,7 @@ def load_split(split: str, known: Sequence[str] | None = None) -> dict[str, Any]
 
     The lists `training`, `validation` and `test` hold case names in the published order. The first n of `training` are
     the labelled ones, and `labeled_counts` says for which n results are published; or `labeled` has explicit lists.
-    `counts` repeats the lengths of the lists.
+    `counts` repeats the lengths of the lists. `domains` may give every case the domain that it comes from.
 
     Args:
         split: name of a published split, or the path of a JSON file.
@@ -32,7 +32,7 @@ def load_split(split: str, known: Sequence[str] | None = None) -> dict[str, Any]
 
     Raises:
         DataError: if there is no such split, a list is missing, a case is listed twice or in two lists, a labelled case
-            is no training case, or a list has another length than `counts` says.
+            is no training case, a list has another length than `counts` says, or only some cases have a domain.
     """
     names = published_splits() if known is None else known
     path = FOLDER / f"{split}.json" if split in names else Path(split)
@@ -44,6 +44,7 @@ def load_split(split: str, known: Sequence[str] | None = None) -> dict[str, Any]
         labeled = {key: [str(name) for name in chosen] for key, chosen in content.get("labeled", {}).items()}
         counts = dict(content.get("counts", {}))
         prefixes = {key: int(number) for key, number in content.get("labeled_counts", {}).items()}
+        domains = dict(content.get("domains", {}))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a split ({error}); give lists of case names in JSON") from error
     _check_lists(lists, path)
@@ -55,6 +56,9 @@ def load_split(split: str, known: Sequence[str] | None = None) -> dict[str, Any]
         if not 0 < number <= len(lists["training"]):
             raise DataError(f"{path}: labeled_counts {key} is {number} of {len(lists['training'])} training cases")
     _check_counts({**lists, "labeled": labeled}, counts, path)
+    without = [name for names in lists.values() for name in names if name not in domains]
+    if domains and without:
+        raise DataError(f"{path}: domains has no entry for {without[0]!r}; give every case a domain, or none")
     return {"name": path.stem, **content, **lists}
 
 
@@ -79,6 +83,8 @@ def restrict_split(split: dict[str, Any], present: Collection[str]) -> dict[str,
     for key, value in (("labeled_counts", prefixes), ("labeled", labeled)):
         if value:
             result[key] = value
+    if "domains" in split:
+        result["domains"] = {name: split["domains"][name] for names in lists.values() for name in names}
     result["counts"] = {key: len(names) for key, names in lists.items()}
     return {**result, "missing": missing} if missing else result
 

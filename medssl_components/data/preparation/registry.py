@@ -8,9 +8,12 @@ from .amos import AMOS
 from .brats2019 import BRATS2019
 from .data_set import DataSet
 from .la import LA
+from .mmwhs import MMWHS
+from .mnms import MNMS
+from .pancreas_ct import PANCREAS_CT
 from .synapse import SYNAPSE
 
-DATA_SETS = {data_set.name: data_set for data_set in (LA, BRATS2019, SYNAPSE, AMOS)}
+DATA_SETS = {data_set.name: data_set for data_set in (LA, PANCREAS_CT, BRATS2019, SYNAPSE, AMOS, MMWHS, MNMS)}
 
 
 def find_data_set(name: str) -> DataSet:

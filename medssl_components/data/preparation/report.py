@@ -67,11 +67,18 @@ def odd_things(
     lines = [f"{case}: {text}" for case, record in records.items() for text in record["warnings"]]
     lines += [f"{case}: its source files are gone; kept as made before" for case in gone]
     lists = {case: key for key in LISTS for case in chosen[key]}
+    withdrawn = set(wanted.get("withdrawn", []))
+    lines += [f"{case}: was withdrawn by its owners; it is in {lists[case]}" for case in lists if case in withdrawn]
+    for case, domain in chosen.get("domains", {}).items():
+        found = records[case].get("domain", domain)
+        if found != domain:
+            lines.append(f"{case}: its files say that it is of the domain {found!r}, the split says {domain!r}")
     twins: dict[str, list[str]] = {}
     for case, record in records.items():
         twins.setdefault(record["label_sha256"] or case, []).append(case)
     for one, other in (pair for group in twins.values() for pair in combinations(group, 2)):
-        where = f"both in {lists[one]}" if lists[one] == lists[other] else f"in {lists[one]} and in {lists[other]}"
+        one_list, other_list = (lists.get(case, "no list of this split") for case in (one, other))
+        where = f"both in {one_list}" if one_list == other_list else f"in {one_list} and in {other_list}"
         lines.append(f"{one} and {other} have the same label, so they are one acquisition twice, {where}")
     lines += [f"no case of the list {key} is there" for key in LISTS if wanted[key] and not chosen[key]]
     for key, number in wanted.get("labeled_counts", {}).items():
@@ -85,15 +92,16 @@ def odd_things(
     return lines
 
 
-def dataset_json(data_set: DataSet, split: Mapping[str, Any]) -> dict[str, Any]:
+def dataset_json(data_set: DataSet, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return `dataset.json` in nnU-Net's form."""
+    parts = [record["part"] for record in records.values()]
     return {
         "name": data_set.title,
         "reference": data_set.reference,
         "channel_names": {str(number): channel for number, channel in enumerate(data_set.channel_names)},
         "labels": {class_name: number for number, class_name in enumerate(data_set.class_names)},
-        "numTraining": len(split["training"]) + len(split["validation"]),
-        "numTest": len(split["test"]),
+        "numTraining": parts.count("Tr"),
+        "numTest": parts.count("Ts"),
         "file_ending": ".nii.gz",
     }
 

@@ -13,11 +13,21 @@ from medssl_components.data.preparation import DATA_SETS, load_split, published_
 SIZES = {
     "la_uamt": (80, 0, 20),
     **{f"la_mcf_fold{fold}": (80, 0, 20) for fold in range(5)},
+    "pancreas_mcnet": (62, 0, 20),
+    "pancreas_mcf_fold0": (62, 0, 20),
+    "pancreas_mcf_fold1": (62, 0, 20),
+    "pancreas_mcf_fold2": (61, 0, 21),
+    "pancreas_mcf_fold3": (61, 0, 21),
+    "pancreas_coranet80": (62, 0, 18),
     "brats2019_ssl4mis": (250, 25, 60),
     "synapse_skcdf": (20, 4, 6),
     "synapse_ad": (20, 4, 6),
     "synapse_dhc_2023": (20, 4, 6),
     "amos22_skcdf": (216, 24, 120),
+    **{f"mmwhs_ad_{way}": (29, 3, 4) for way in ("ct2mr", "mr2ct")},
+    **{f"mnms_ad_toA_{share}p": (450, 0, 190) for share in (2, 5)},
+    **{f"mnms_ad_toB_{share}p": (390, 0, 250) for share in (2, 5)},
+    **{f"mnms_ad_to{vendor}_{share}p": (540, 0, 100) for vendor in "CD" for share in (2, 5)},
 }
 
 
@@ -56,6 +66,7 @@ def test_known_facts_of_the_lists() -> None:
         ({"labeled": {"10%": ["a"]}, "counts": {"labeled": {"10%": 2}}}, "labeled has .* but counts says"),
         ({"labeled_counts": {"10%": 3}}, "labeled_counts 10% is 3 of 2 training cases"),
         ({"training": 5}, "cannot be read as a split"),
+        ({"domains": {"a": "mr", "b": "ct"}}, "domains has no entry for 'c'; give every case a domain, or none"),
     ],
 )
 def test_a_broken_split_is_one_line(tmp_path: Path, change: dict, message: str) -> None:
@@ -83,6 +94,7 @@ def test_missing_cases_shrink_the_numbers_of_labelled_ones(tmp_path: Path, tools
         ["t"],
         labeled_counts={"25%": 1, "50%": 2, "75%": 3},
         labeled={"x": ["a", "b"]},
+        domains={name: name.upper() for name in "cadbvt"},
         notes="n",
     )
     split = restrict_split(load_split(str(path)), {"c", "b", "t", "d"})
@@ -94,6 +106,7 @@ def test_missing_cases_shrink_the_numbers_of_labelled_ones(tmp_path: Path, tools
         "test": ["t"],
         "labeled_counts": {"25%": 1, "50%": 1, "75%": 2},
         "labeled": {"x": ["b"]},
+        "domains": {"c": "C", "d": "D", "b": "B", "t": "T"},
         "counts": {"training": 3, "validation": 0, "test": 1},
         "missing": ["a", "v"],
     }
