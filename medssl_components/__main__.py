@@ -8,7 +8,7 @@ import sys
 
 import fire
 
-from .commands import demo, prepare
+from .commands import demo, pack, plan, prepare, verify
 from .engines import one_line_errors
 
 
@@ -16,7 +16,8 @@ def main() -> None:
     """Run one command."""
     one_line_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    fire.Fire({"demo": demo, "prepare": prepare}, name="medssl_components")
+    commands = {"demo": demo, "pack": pack, "plan": plan, "prepare": prepare, "verify": verify}
+    fire.Fire(commands, name="medssl_components")
 
 
 if __name__ == "__main__":

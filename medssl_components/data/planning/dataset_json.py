@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a folder's `dataset.json` says of channels and classes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ..case_folder import CaseFolder
+from ..case_names import CHANNEL, is_volume, stem
+from ..errors import DataError
+from ..header import read_header
+
+COMPUTED_TOMOGRAPHY = re.compile(r"(?<![a-z])ct(?![a-z])", re.IGNORECASE)
+
+
+class DatasetJson(NamedTuple):
+    """Names of the channels and number of classes, background included; empty or 0 where the file does not say."""
+
+    channels: tuple[str, ...] = ()
+    num_classes: int = 0
+
+
+def read_dataset_json(root: Path) -> DatasetJson:
+    """Read `modality` and `labels` of the Medical Segmentation Decathlon or `channel_names` and `labels` of nnU-Net.
+
+    Args:
+        root: the data set's folder; without a `dataset.json` in it the answer is empty.
+
+    Raises:
+        DataError: if the file is there and is not such a file.
+    """
+    path = root / "dataset.json"
+    if not path.is_file():
+        return DatasetJson()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        channels = content.get("channel_names", content.get("modality", {}))
+        names = tuple(str(channels[key]) for key in sorted(channels, key=int))
+        return DatasetJson(names, len(content.get("labels", {})))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: its channels and labels cannot be read ({error}); correct or remove it") from error
+
+
+def is_ct(channel: str) -> bool:
+    """Say whether a channel's name has the word CT in it."""
+    return COMPUTED_TOMOGRAPHY.search(channel) is not None
+
+
+def count_channels(root: Path, described: DatasetJson) -> int:
+    """Return the number of channels of a case, from `dataset.json`, else from the names and a header in `imagesTr/`.
+
+    Files `case_0000`, `case_0001` are channels of one case if every image of the folder has such an end and no label
+    has an image's whole name, as in `group_channels`; a 4-D file has as many channels as volumes.
+
+    Args:
+        root: the data set's folder.
+        described: what its `dataset.json` says.
+    """
+    folder = root / "imagesTr"
+    paths = sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+    if not paths:
+        raise DataError(CaseFolder(str(root)).why_empty("labeled"))
+    if described.channels:
+        return len(described.channels)
+    matches = [CHANNEL.match(stem(path)) for path in paths]
+    labels = root / "labelsTr"
+    labelled = {stem(path) for path in labels.iterdir() if is_volume(path)} if labels.is_dir() else set()
+    if all(matches) and not labelled & {stem(path) for path in paths}:
+        groups: dict[str, list[int]] = {}
+        for match in matches:
+            groups.setdefault(match["case"], []).append(int(match["channel"]))
+        whole = [len(group) for group in groups.values() if sorted(group) == list(range(len(group)))]
+        if whole:
+            return max(whole)
+    return read_header(paths[0]).channels
