@@ -16,8 +16,8 @@ from monai.transforms import LoadImaged
 
 from ..data import CaseFolder, DataError, case_name
 from ..engines import atomic_path, cases_figure, on_label_grid
+from ..packaging import REPOSITORY, bundle_folder
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DATASET = "builtin:one_organ"
 logger = logging.getLogger("medssl")
 
@@ -28,7 +28,7 @@ def demo(bundle: str = "dbisl", output_dir: str = "demo_output", cases: int = 3,
     It ends with a table of scores and a picture: scan, label, prediction and uncertainty side by side.
 
     Args:
-        bundle: name of a folder in `bundles/`.
+        bundle: name of a folder in `bundles/`, or the path of a bundle's folder.
         output_dir: where models, logs, predictions and the picture go.
         cases: number of test cases in the picture.
         options: passed on to the training, for example `max_epochs=2`.
@@ -36,11 +36,8 @@ def demo(bundle: str = "dbisl", output_dir: str = "demo_output", cases: int = 3,
     Raises:
         DataError: for an unknown bundle, or if one of the three commands fails.
     """
-    configs = f"bundles/{bundle}/configs"
+    configs = os.path.relpath(bundle_folder(bundle) / "configs", REPOSITORY)
     train = f"{configs}/train.json"
-    if not (REPOSITORY / train).is_file():
-        known = ", ".join(sorted(path.parent.name for path in REPOSITORY.glob("bundles/*/configs")))
-        raise DataError(f"no bundle {bundle!r} in {REPOSITORY / 'bundles'}; there are: {known or 'none, use a clone'}")
     output = Path(output_dir).resolve()
     folders = {"ckpt_dir": output / "models", "output_dir": output / "eval", "dataset_dir": DATASET}
     started = time.monotonic()

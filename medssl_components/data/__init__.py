@@ -2,9 +2,10 @@
 """From a folder of scans to batches of labelled and unlabelled patches."""
 
 from .case_dataset import CaseDataset
-from .case_folder import CaseFolder, CaseList, check_disjoint
+from .case_folder import CaseFolder, CaseList
 from .case_names import CaseNameFormatter, case_name, group_channels, image_entry, is_volume, stem
 from .check_cases import check_case, check_cases, warn_if_built_in
+from .check_disjoint import check_disjoint
 from .check_outputs import check_outputs
 from .class_names import class_names
 from .count_classes import count_classes

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .case_folder import BUILT_IN, PARTS, CaseList, check_disjoint
+from .case_folder import BUILT_IN, PARTS, CaseList
 from .case_names import case_name
+from .check_disjoint import check_disjoint
 from .errors import DataError
 from .header import read_header
 

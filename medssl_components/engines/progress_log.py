@@ -14,46 +14,9 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from tqdm import tqdm
 
+from .progress_window import ProgressWindow, format_duration
+
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-
-
-def format_duration(seconds: float) -> str:
-    """Give a time to read at a glance: `45 s`, `20 min`, `3 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def format_value(value: float) -> str:
-    """Give a loss four decimals, or its order of magnitude where those would all be zero."""
-    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
-
-
-class _Window:
-    """Sums since the last line: values by name, units of work, and the seconds spent on them."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.iterations = 0
-        self.units = 0
-        self.seconds = 0.0
-
-    def add(self, values: Mapping[str, float], units: int, seconds: float) -> None:
-        for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
-        self.iterations += 1
-        self.units += units
-        self.seconds += seconds
-
-    def means(self) -> dict[str, str]:
-        return {key: format_value(total / self.iterations) for key, total in self.sums.items()}
-
-    def speed(self, unit: str) -> str:
-        if self.units == 0 or self.seconds <= 0:
-            return ""
-        rate = self.units / self.seconds
-        return f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}"
 
 
 class _AboveTheBar:
@@ -123,7 +86,7 @@ class ProgressLog:
         engine.add_event_handler(Events.TERMINATE | Events.COMPLETED, self._completed)
 
     def _reset(self) -> None:
-        self._window = _Window()
+        self._window = ProgressWindow()
         self._iteration_began: float | None = None
         self._line_at: float | None = None
         self._first: tuple[float, int] | None = None
@@ -142,7 +105,7 @@ class ProgressLog:
             self._open_output(engine)
         self._iteration_began = None
         if self._bar is not None:
-            self._window = _Window()
+            self._window = ProgressWindow()
 
     def _iteration_started(self, engine: Engine) -> None:
         if self._iteration_began is None:
@@ -207,7 +170,7 @@ class ProgressLog:
             fields.append(f"{format_duration(seconds)} left")
         self.logger.info("  ".join(field for field in fields if field))
         self._line_at = now
-        self._window = _Window()
+        self._window = ProgressWindow()
 
     def _draw(self, engine: Engine, step: int, total: int | None, unit: str) -> None:
         means = self._window.means()

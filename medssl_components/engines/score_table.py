@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import math
@@ -13,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
@@ -22,16 +19,7 @@ from monai.data.utils import affine_to_spacing
 from ..data import case_name
 from ..metrics import segmentation_scores
 from .atomic_save import atomic_path
-
-UNITS = {
-    "dice": "fraction",
-    "jaccard": "fraction",
-    "hd95_voxel": "voxel",
-    "hd95_mm": "mm",
-    "asd_voxel": "voxel",
-    "asd_mm": "mm",
-}
-COLUMNS = ("case", "class", *UNITS, "empty_prediction")
+from .score_summary import score_lines, scores_csv, summarise_scores
 
 logger = logging.getLogger(__name__)
 
@@ -149,70 +137,17 @@ class ScoreTable:
         rows = [
             row for _, case in sorted(cases.items(), key=lambda item: (item[1][0]["case"], item[0])) for row in case
         ]
-        engine.state.scores = self._summary(rows)
+        engine.state.scores = summarise_scores(rows, self.class_names, self.empty_distance)
         if writes:
             with atomic_path(self.output_dir / "scores.csv") as path:
-                path.write_text(_csv_text(rows), encoding="utf-8", newline="")
+                path.write_text(scores_csv(rows), encoding="utf-8", newline="")
             with atomic_path(self.output_dir / "scores.json") as path:
                 path.write_text(json.dumps(engine.state.scores, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             self._log(engine.state.scores)
 
-    def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        whole = self._statistics(rows)
-        summary = {
-            "num_cases": whole.pop("num_cases"),
-            "units": UNITS,
-            "empty_distance": _number(self.empty_distance),
-            **whole,
-        }
-        domains = sorted({row["domain"] for row in rows} - {""})
-        if domains:
-            summary["domains"] = {
-                name: self._statistics([row for row in rows if row["domain"] == name]) for name in domains
-            }
-        return summary
-
-    def _statistics(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        classes = self.class_names[1:]
-        # (cases, classes): rows hold the classes of each case in order
-        scores = {
-            metric: np.array([row[metric] for row in rows], dtype=float).reshape(-1, len(classes)) for metric in UNITS
-        }
-        empty = np.array([row["empty_prediction"] for row in rows]).reshape(-1, len(classes))
-        absent = np.array([row["absent"] for row in rows]).reshape(-1, len(classes))
-        return {
-            "num_cases": len(empty),
-            "classes": {
-                name: {
-                    **{metric: _statistics(values[:, index]) for metric, values in scores.items()},
-                    "empty_predictions": int(empty[:, index].sum()),
-                    "absent": int(absent[:, index].sum()),
-                }
-                for index, name in enumerate(classes)
-            },
-            "mean_over_classes": {
-                **{metric: _statistics([_mean(case) for case in values]) for metric, values in scores.items()},
-                "empty_predictions": int(empty.sum()),
-                "absent": int(absent.sum()),
-            },
-        }
-
     def _log(self, summary: dict[str, Any]) -> None:
-        table = [["", *UNITS]]
-        domains = summary.get("domains", {}).items()
-        groups = {"": summary, **{f"{name} ({group['num_cases']} cases): ": group for name, group in domains}}
-        for prefix, group in groups.items():
-            parts = dict(group["classes"])
-            if len(parts) > 1:
-                parts["mean over classes"] = group["mean_over_classes"]
-            for name, part in parts.items():
-                table.append([prefix + name, *(_cell(part[metric]) for metric in UNITS)])
-        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-        ]
         title = f"Scores of {summary['num_cases']} cases, mean (standard deviation), written to {self.output_dir}:"
-        logger.info("\n".join([title, *lines]))
+        logger.info("\n".join([title, *score_lines(summary)]))
         counts = {name: part["empty_predictions"] for name, part in summary["classes"].items()}
         if any(counts.values()):
             logger.warning(
@@ -226,38 +161,3 @@ def _domains(batch: Any, number: int) -> list[str]:
     """The domain of each case of a decollated batch; "" for a case without one."""
     items = batch if isinstance(batch, list) and len(batch) == number else [None] * number
     return [item.get("domain", "") if isinstance(item, dict) else "" for item in items]
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Mean of the values that are not NaN, NaN if there is none (without NumPy's warning)."""
-    defined = [value for value in values if not math.isnan(value)]
-    return float(np.mean(defined)) if defined else math.nan
-
-
-def _statistics(values: Sequence[float]) -> dict[str, float | int | None]:
-    defined = [value for value in values if not math.isnan(value)]
-    deviation = float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
-    return {"mean": _number(_mean(defined)), "std": _number(deviation), "cases": len(defined)}
-
-
-def _number(value: float) -> float | None:
-    """A value as JSON knows it."""
-    return None if math.isnan(value) else value
-
-
-def _cell(statistics: dict[str, float | int | None]) -> str:
-    mean, deviation = statistics["mean"], statistics["std"]
-    if mean is None:
-        return "-"
-    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ({deviation:.4f})"
-
-
-def _csv_text(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    columns = (COLUMNS[0], "domain", *COLUMNS[1:]) if any(row["domain"] for row in rows) else COLUMNS
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        scores = {metric: "" if math.isnan(row[metric]) else f"{row[metric]:.6f}" for metric in UNITS}
-        writer.writerow({**row, **scores, "empty_prediction": int(row["empty_prediction"])})
-    return text.getvalue()

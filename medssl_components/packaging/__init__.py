@@ -2,7 +2,7 @@
 """From a bundle of this repository to one that a stranger can check and run, as a folder and as a zip."""
 
 from .bake_overlay import bake_overlay
-from .bundle_source import BundleSource, open_bundle
+from .bundle_source import REPOSITORY, BundleSource, bundle_folder, open_bundle
 from .check_weights import check_weights, fit_weights, read_weights
 from .checksums import read_checksums, sha256_of, write_checksums
 from .describe_network import describe_network

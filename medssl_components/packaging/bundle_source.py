@@ -26,6 +26,23 @@ class BundleSource(NamedTuple):
         return json.loads(self.files[f"configs/{name}.json"])
 
 
+def bundle_folder(bundle: str) -> Path:
+    """Return the folder of a bundle.
+
+    Args:
+        bundle: name of a folder in `bundles/`, or the path of a bundle's folder.
+
+    Raises:
+        DataError: if there is no such bundle.
+    """
+    own = REPOSITORY / "bundles" / bundle
+    for folder in (own, Path(bundle)):
+        if (folder / "configs").is_dir():
+            return folder
+    known = ", ".join(sorted(path.parent.name for path in REPOSITORY.glob("bundles/*/configs")))
+    raise DataError(f"no bundle {bundle!r} in {own.parent}; there are: {known or 'none, use a clone'}")
+
+
 def open_bundle(bundle: str) -> BundleSource:
     """Read a bundle.
 
@@ -35,11 +52,7 @@ def open_bundle(bundle: str) -> BundleSource:
     Raises:
         DataError: if there is no such bundle, or a file of it is missing.
     """
-    given, own = Path(bundle), REPOSITORY / "bundles" / bundle
-    root = next((path for path in (own, given) if (path / "configs").is_dir()), None)
-    if root is None:
-        known = ", ".join(sorted(path.parent.name for path in REPOSITORY.glob("bundles/*/configs")))
-        raise DataError(f"no bundle {bundle!r} in {own.parent}; there are: {known or 'none, use a clone'}")
+    root = bundle_folder(bundle)
     paths = [root / "LICENSE", *root.glob("configs/**/*.json"), root / "configs/logging.conf", *root.glob("docs/**/*")]
     files = {
         path.relative_to(root).as_posix(): path.read_bytes()

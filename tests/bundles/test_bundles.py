@@ -25,11 +25,6 @@ TINY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def in_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
 class Bundle:
     """A bundle's configs, run on tiny scans."""
 

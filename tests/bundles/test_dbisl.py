@@ -6,15 +6,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel
-import numpy as np
 import pytest
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 
 from medssl_components.networks import DualTaskDynUNet
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "bundles" / "dbisl" / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "dbisl" / "configs"
 TINY = {"patch_size": [16, 16, 16], "spacing": [2.0, 2.0, 2.5], "network_def::base_channels": 2, "precision": "fp32"}
 TASKS = {
     "segmentation_loss",
@@ -42,44 +39,18 @@ LEFT_OUT = {
     "r2s_only": {"s2r_supervised_loss", "s2r_consistency_loss"},
     "labels_only": {name for name in TASKS if "consistency" in name or "pseudo" in name},
 }
+ABLATIONS = sorted({*LEFT_OUT, *(path.stem for path in (CONFIGS / "ablations").iterdir())})  # each is in both
 
 
-@pytest.fixture(autouse=True)
-def in_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(scope="module")
-def dataset(make_folder, tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data"), labeled=2, unlabeled=2, test=1)
-
-
-def train(dataset, folder, *ablation, **options):
-    files = [str(CONFIGS / "train.json"), *(str(CONFIGS / "ablations" / f"{name}.json") for name in ablation)]
-    paths = {"ckpt_dir": str(folder / "models"), "output_dir": str(folder / "eval"), "dataset_dir": str(dataset)}
-    short = {"max_epochs": 1, "iterations_per_epoch": 1}
-    flow = ConfigWorkflow(files, workflow_type="train", **{**TINY, **short, **paths, **options})
-    flow.initialize()
-    flow.run()
-    return flow
-
-
-def test_every_ablation_is_listed_and_documented():
-    names = {path.stem for path in (CONFIGS / "ablations").glob("*.json")}
-    assert names == set(LEFT_OUT)
-    document = (CONFIGS.parent / "docs" / "README.md").read_text()
-    assert [name for name in names if f"`{name}.json`" not in document] == []
-
-
-@pytest.mark.parametrize("name", sorted(LEFT_OUT))
-def test_ablation_leaves_out_its_parts(dataset, tmp_path, name):
-    parts = set(train(dataset, tmp_path, name).parser.get_parsed_content("train::trainer").state.output)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablation_leaves_out_its_parts(train, name):
+    parts = set(train(f"ablations/{name}").parser.get_parsed_content("train::trainer").state.output)
     assert TASKS - parts == LEFT_OUT[name]
 
 
-def test_pre_generated_distances_reach_the_method(dataset, tmp_path):
+def test_pre_generated_distances_reach_the_method(train):
     batches = []
-    flow = train(dataset, tmp_path, "pre_generated_distances")
+    flow = train("ablations/pre_generated_distances")
     method = flow.parser.get_parsed_content("method")
     method.register_forward_pre_hook(lambda module, inputs: batches.append(inputs))
     flow.parser.get_parsed_content("train::trainer").run()
@@ -90,29 +61,11 @@ def test_pre_generated_distances_reach_the_method(dataset, tmp_path):
     assert list(unlabeled) == ["image"]
 
 
-def test_dynunet_trains_in_the_place_of_the_vnet(dataset, tmp_path):
+def test_dynunet_trains_in_the_place_of_the_vnet(train, tmp_path):
     options = {"network_def": {"_target_": "medssl_components.networks.DualTaskDynUNet", "strides": [2, 2]}}
-    flow = train(dataset, tmp_path, **options)
+    flow = train(**options)
     assert isinstance(flow.parser.get_parsed_content("train::trainer").network, DualTaskDynUNet)
     assert (tmp_path / "models" / "model.pt").is_file()
-
-
-def test_disagreement_is_saved_beside_the_prediction(dataset, tmp_path):
-    train(dataset, tmp_path)
-    options = {"ckpt_dir": str(tmp_path / "models"), "dataset_dir": str(dataset), "uncertainty": "disagreement"}
-    out = tmp_path / "out"
-    flow = ConfigWorkflow(
-        str(CONFIGS / "inference.json"), workflow_type="infer", **TINY, **options, output_dir=str(out)
-    )
-    flow.initialize()
-    flow.run()
-    image = next((dataset / "imagesTs").iterdir())
-    name = image.name.removesuffix(".nii.gz")
-    prediction = nibabel.load(out / f"{name}.nii.gz")
-    disagreement = nibabel.load(out / f"{name}_uncertainty.nii.gz").get_fdata()
-    assert set(np.unique(prediction.dataobj)) <= {0, 1}
-    assert disagreement.shape == prediction.shape == nibabel.load(image).shape
-    assert disagreement.min() >= 0 and 0 < disagreement.max() <= 1
 
 
 def test_settings_name_the_method_numbers_of_the_paper():

@@ -64,6 +64,12 @@ def test_files_of_the_bundle_are_there(bundle):
     assert not list(bundle.rglob("*.py"))
 
 
+def test_every_ablation_is_documented(bundle):
+    document = (bundle / "docs" / "README.md").read_text()
+    names = [path.name for path in (bundle / "configs" / "ablations").glob("*.json")]
+    assert [name for name in names if f"`{name}`" not in document] == []
+
+
 def test_options_table_states_the_defaults(bundle):
     configs = [load(bundle / "configs" / f"{name}.json") for name in ("inference", "evaluate", "train")]
     defaults = {key: value for config in configs for key, value in config.items()}

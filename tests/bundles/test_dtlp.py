@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from monai.bundle import ConfigWorkflow
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "bundles" / "dtlp" / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "dtlp" / "configs"
 TINY = {
     "patch_size": [16, 16, 16],
     "spacing": [2.0, 2.0, 2.5],
@@ -36,6 +34,7 @@ LEFT_OUT = {
     "propagation_of_labeled_decoder": set(),
     "labels_only": OF_UNLABELED,
 }
+ABLATIONS = sorted({*LEFT_OUT, *(path.stem for path in (CONFIGS / "ablations").iterdir())})  # each is in both
 CHOICES = {
     "teachers": ("first", "second"),
     "sampled_times": 10,
@@ -62,28 +61,8 @@ CHOSEN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def in_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(scope="module")
-def dataset(make_folder, tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data"), labeled=2, unlabeled=2, test=1)
-
-
 def load(name):
     return json.loads((CONFIGS / f"{name}.json").read_text())
-
-
-def train(dataset, folder, *files, **options):
-    files = [str(CONFIGS / f"{name}.json") for name in ("train", *files)]
-    paths = {"ckpt_dir": str(folder / "models"), "output_dir": str(folder / "eval"), "dataset_dir": str(dataset)}
-    short = {"max_epochs": 1, "iterations_per_epoch": 1}
-    flow = ConfigWorkflow(files, workflow_type="train", **{**TINY, **short, **paths, **options})
-    flow.initialize()
-    flow.run()
-    return flow
 
 
 def choices(method):
@@ -96,25 +75,18 @@ def choices(method):
     return {**chosen, **of_teachers, "weight_at_the_start": method.unsupervised_weight(0.0)}
 
 
-def test_every_ablation_is_listed_and_documented():
-    names = {path.stem for path in (CONFIGS / "ablations").glob("*.json")}
-    assert names == set(LEFT_OUT)
-    document = (CONFIGS.parent / "docs" / "README.md").read_text()
-    assert [name for name in names if f"`{name}.json`" not in document] == []
-
-
-@pytest.mark.parametrize("name", sorted(LEFT_OUT))
-def test_ablation_leaves_out_or_changes_its_parts(dataset, tmp_path, name):
-    flow = train(dataset, tmp_path, f"ablations/{name}")
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablation_leaves_out_or_changes_its_parts(train, name):
+    flow = train(f"ablations/{name}")
     parts = set(flow.parser.get_parsed_content("train::trainer").state.output)
     assert PARTS - parts == LEFT_OUT[name]
     assert ("labeled_loss" in parts) == (name == "labels_only")
     assert choices(flow.parser.get_parsed_content("method")) == {**CHOICES, **CHOSEN.get(name, {})}
 
 
-def test_labels_only_takes_four_labelled_patches_and_no_others(dataset, tmp_path):
+def test_labels_only_takes_four_labelled_patches_and_no_others(train):
     batches = []
-    flow = train(dataset, tmp_path, "ablations/labels_only")
+    flow = train("ablations/labels_only")
     method = flow.parser.get_parsed_content("method")
     method.register_forward_pre_hook(lambda module, inputs: batches.append(inputs))
     flow.parser.get_parsed_content("train::trainer").run()

@@ -38,11 +38,6 @@ TINY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def in_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
 @pytest.fixture(scope="module")
 def dataset(make_folder, tmp_path_factory):
     """A folder, and a split file for each scenario that has domains."""

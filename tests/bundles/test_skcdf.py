@@ -14,8 +14,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from medssl_components.engines import user_error_line
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "bundles" / "skcdf" / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "skcdf" / "configs"
 TINY = {"patch_size": [16, 16, 16], "spacing": [2.0, 2.0, 2.5], "network_def::base_channels": 2, "precision": "fp32"}
 AUXILIARY = {"supervised_auxiliary_loss", "unlabeled_auxiliary_loss"}
 OF_UNLABELED = {"unlabeled_loss", "unlabeled_auxiliary_loss", "unlabeled_weight"}
@@ -36,6 +35,7 @@ LEFT_OUT = {
     "constant_unlabeled_weight": set(),
     "labels_only": OF_UNLABELED,
 }
+ABLATIONS = sorted({*LEFT_OUT, *(path.stem for path in (CONFIGS / "ablations").iterdir())})  # each is in both
 CHOICES = {
     "decoupled": True,
     "complementarity": True,
@@ -63,35 +63,8 @@ CHOSEN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def in_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(scope="module")
-def dataset(make_folder, tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data"), labeled=2, unlabeled=2, test=1)
-
-
 def load(name):
     return json.loads((CONFIGS / f"{name}.json").read_text())
-
-
-def paths(dataset, folder):
-    return {"ckpt_dir": str(folder / "models"), "output_dir": str(folder / "eval"), "dataset_dir": str(dataset)}
-
-
-def workflow(dataset, folder, *ablation, **options):
-    files = [str(CONFIGS / "train.json"), *(str(CONFIGS / "ablations" / f"{name}.json") for name in ablation)]
-    short = {"max_epochs": 1, "iterations_per_epoch": 1}
-    return ConfigWorkflow(files, workflow_type="train", **{**TINY, **short, **paths(dataset, folder), **options})
-
-
-def train(dataset, folder, *ablation, **options):
-    flow = workflow(dataset, folder, *ablation, **options)
-    flow.initialize()
-    flow.run()
-    return flow
 
 
 def choices(method):
@@ -114,23 +87,16 @@ def ratios(dataset, names, num_classes=3):
     return torch.tensor(counts.min() / counts, dtype=torch.float32)
 
 
-def test_every_ablation_is_listed_and_documented():
-    names = {path.stem for path in (CONFIGS / "ablations").glob("*.json")}
-    assert names == set(LEFT_OUT) == set(CHOSEN)
-    document = (CONFIGS.parent / "docs" / "README.md").read_text()
-    assert [name for name in names if f"`{name}.json`" not in document] == []
-
-
-@pytest.mark.parametrize("name", sorted(LEFT_OUT))
-def test_ablation_leaves_out_or_changes_its_parts(dataset, tmp_path, name):
-    flow = train(dataset, tmp_path, name)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablation_leaves_out_or_changes_its_parts(train, name):
+    flow = train(f"ablations/{name}")
     parts = set(flow.parser.get_parsed_content("train::trainer").state.output)
     assert PARTS - parts == LEFT_OUT[name]
     assert choices(flow.parser.get_parsed_content("method")) == {**CHOICES, **CHOSEN[name]}
 
 
-def test_labels_only_takes_four_labelled_patches_and_deploys_the_decoder_that_learnt(dataset, tmp_path):
-    flow = workflow(dataset, tmp_path, "labels_only")
+def test_labels_only_takes_four_labelled_patches_and_deploys_the_decoder_that_learnt(workflow):
+    flow = workflow("ablations/labels_only")
     flow.initialize()
     batches, method = [], flow.parser.get_parsed_content("method")
     before = {name: value.clone() for name, value in method.network.state_dict().items()}
@@ -143,25 +109,25 @@ def test_labels_only_takes_four_labelled_patches_and_deploys_the_decoder_that_le
     assert not any(name.startswith("labeled_decoder") for name in still if "running" in name)
 
 
-def test_a_network_without_the_module_is_evaluated_with_its_settings(dataset, tmp_path):
-    train(dataset, tmp_path, "baseline")
+def test_a_network_without_the_module_is_evaluated_with_its_settings(train, paths, tmp_path):
+    train("ablations/baseline")
     settings = tmp_path / "models" / "settings.json"
     assert json.loads(settings.read_text())["network_def"]["complementarity"] is None
     files = [str(CONFIGS / "inference.json"), str(settings)]
-    options = {**paths(dataset, tmp_path), "output_dir": str(tmp_path / "out"), "precision": "fp32"}
+    options = {**paths, "output_dir": str(tmp_path / "out"), "precision": "fp32"}
     flow = ConfigWorkflow(files, workflow_type="infer", **options)
     flow.initialize()
     flow.run()
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_weights_of_any_training_can_be_scored_with_the_labelled_decoder(dataset, tmp_path):
+def test_weights_of_any_training_can_be_scored_with_the_labelled_decoder(train, paths, tmp_path):
     """Table 4 compares the two decoders of one training."""
-    train(dataset, tmp_path)
+    train()
     files = [CONFIGS / "inference.json", tmp_path / "models" / "settings.json"]
     predicted = {}
     for name, more in (("unlabeled", []), ("labeled", [CONFIGS / "ablations" / "labeled_decoder.json"])):
-        options = {**paths(dataset, tmp_path), "output_dir": str(tmp_path / name), "precision": "fp32"}
+        options = {**paths, "output_dir": str(tmp_path / name), "precision": "fp32"}
         flow = ConfigWorkflow([str(path) for path in [*files, *more]], workflow_type="infer", **options)
         flow.initialize()
         flow.run()
@@ -174,9 +140,9 @@ def test_weights_of_any_training_can_be_scored_with_the_labelled_decoder(dataset
     assert not torch.allclose(*predicted.values())
 
 
-def test_the_decoder_that_no_label_only_training_taught_cannot_be_scored(dataset, tmp_path):
-    train(dataset, tmp_path, "labels_only")
-    options = {**TINY, **paths(dataset, tmp_path), "output_dir": str(tmp_path / "out")}
+def test_the_decoder_that_no_label_only_training_taught_cannot_be_scored(train, paths, tmp_path):
+    train("ablations/labels_only")
+    options = {**TINY, **paths, "output_dir": str(tmp_path / "out")}
     flow = ConfigWorkflow(str(CONFIGS / "inference.json"), workflow_type="infer", **options)
     with pytest.raises(Exception) as caught:  # noqa: B017, PT011 - whatever MONAI makes of it
         flow.initialize()
@@ -185,29 +151,29 @@ def test_the_decoder_that_no_label_only_training_taught_cannot_be_scored(dataset
 
 
 @pytest.mark.parametrize(("labeled", "names"), [("all", ["case_01", "case_02"]), (1, ["case_01"])])
-def test_voxels_are_counted_in_the_whole_labels_of_all_labelled_cases(make_folder, tmp_path, labeled, names):
+def test_voxels_are_counted_in_the_whole_labels_of_all_labelled_cases(make_folder, workflow, tmp_path, labeled, names):
     dataset = make_folder(tmp_path / "data", labeled=2, unlabeled=1, test=0, num_classes=3)
     options = {"num_classes": 3, "spacing": "native", "labeled": labeled}
-    method = workflow(dataset, tmp_path, **options).parser.get_parsed_content("method")
+    method = workflow(dataset_dir=str(dataset), **options).parser.get_parsed_content("method")
     torch.testing.assert_close(method.state_dict()["class_ratios"], ratios(dataset, names))
     assert 0 < method.class_ratios.min() < 0.9 and method.class_ratios.max() == 1
 
 
-def test_voxels_are_counted_in_the_cases_that_monai_label_gives(make_folder, tmp_path):
+def test_voxels_are_counted_in_the_cases_that_monai_label_gives(make_folder, workflow, tmp_path):
     dataset = make_folder(tmp_path / "data", labeled=2, unlabeled=1, test=0, num_classes=3)
     case = {"image": str(dataset / "imagesTr/case_02.nii.gz"), "label": str(dataset / "labelsTr/case_02.nii.gz")}
     options = {"num_classes": 3, "spacing": "native", "train::dataset::data": [case]}
-    method = workflow(dataset, tmp_path, **options).parser.get_parsed_content("method")
+    method = workflow(dataset_dir=str(dataset), **options).parser.get_parsed_content("method")
     torch.testing.assert_close(method.class_ratios, ratios(dataset, ["case_02"]))
     assert not torch.allclose(method.class_ratios, ratios(dataset, ["case_01", "case_02"]))
 
 
 @pytest.mark.parametrize("with_settings", [True, False])
-def test_another_patch_size_at_inference_is_one_line(dataset, tmp_path, with_settings):
-    train(dataset, tmp_path)
+def test_another_patch_size_at_inference_is_one_line(train, paths, tmp_path, with_settings):
+    train()
     if not with_settings:  # as with weights that were downloaded
         (tmp_path / "models" / "settings.json").unlink()
-    options = {**paths(dataset, tmp_path), "output_dir": str(tmp_path / "out")}
+    options = {**paths, "output_dir": str(tmp_path / "out")}
     wrong = {**TINY, "patch_size": [16, 16, 16], "inferer::roi_size": [32, 16, 16]}
     if with_settings:
         wrong = {**TINY, "patch_size": [32, 16, 16]}
@@ -220,8 +186,8 @@ def test_another_patch_size_at_inference_is_one_line(dataset, tmp_path, with_set
     assert ("settings.json" if with_settings else "use that size") in line
 
 
-def test_a_patch_size_that_the_network_cannot_take_stops_before_training(dataset, tmp_path):
-    flow = workflow(dataset, tmp_path, patch_size=[20, 16, 16])
+def test_a_patch_size_that_the_network_cannot_take_stops_before_training(workflow):
+    flow = workflow(patch_size=[20, 16, 16])
     with pytest.raises(Exception) as caught:  # noqa: B017, PT011 - whatever MONAI makes of it
         flow.initialize()
     line = user_error_line(caught.value)
@@ -240,13 +206,13 @@ def test_settings_name_the_method_numbers_of_the_paper():
     assert (network["decoupled"], network["auxiliary_heads"], network["inference_decoder"]) == (True, True, "unlabeled")
 
 
-def test_the_recipe_of_the_released_code_and_the_attention_of_the_paper_are_options(dataset, tmp_path):
+def test_the_recipe_of_the_released_code_and_the_attention_of_the_paper_are_options(train):
     names = ("joint_heads", "all_keys", "stop_gradient", "token_residual", "gelu")
     attention = {f"network_def::complementarity::{name}": False for name in names}
     loss = {"lambda_ce": 1.0, "lambda_dice": 1.0, "squared_pred": False, "smooth_nr": 1.0, "smooth_dr": 1.0}
     options = {f"loss::{name}": value for name, value in loss.items()}
     options |= {"optimizer::nesterov": True, "optimizer::weight_decay": 0.00003, "max_gradient_norm": 1e9}
-    parser = train(dataset, tmp_path, **attention, **options).parser
+    parser = train(**attention, **options).parser
     group = parser.get_parsed_content("optimizer").param_groups[0]
     assert (group["nesterov"], group["momentum"], group["weight_decay"]) == (True, 0.9, 0.00003)
     block = parser.get_parsed_content("network").complementarity.global_block

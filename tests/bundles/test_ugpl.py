@@ -6,13 +6,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel
-import numpy as np
 import pytest
-from monai.bundle import ConfigWorkflow
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "bundles" / "ugpl" / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "ugpl" / "configs"
 TINY = {"patch_size": [16, 16, 16], "spacing": [2.0, 2.0, 2.5], "network_def::base_channels": 2, "precision": "fp32"}
 CROSS_CONSISTENCY = {"cross_pseudo_loss", "entropy_filtered_loss"}
 OF_UNLABELED = {*CROSS_CONSISTENCY, "uncertainty_loss", "prototype_loss"}
@@ -31,6 +27,7 @@ LEFT_OUT = {
     "ignore_rule_and": set(),
     "labels_only": OF_UNLABELED,
 }
+ABLATIONS = sorted({*LEFT_OUT, *(path.stem for path in (CONFIGS / "ablations").iterdir())})  # each is in both
 CHOICES = {"prototype_term": "push", "percentile_per_class": False, "ignore_rule": "or"}
 CHOSEN = {
     "without_prototype_distance": {"prototype_term": "off"},
@@ -40,72 +37,27 @@ CHOSEN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def in_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(scope="module")
-def dataset(make_folder, tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data"), labeled=2, unlabeled=2, test=1)
-
-
 def load(name):
     return json.loads((CONFIGS / f"{name}.json").read_text())
 
 
-def train(dataset, folder, *ablation, **options):
-    files = [str(CONFIGS / "train.json"), *(str(CONFIGS / "ablations" / f"{name}.json") for name in ablation)]
-    paths = {"ckpt_dir": str(folder / "models"), "output_dir": str(folder / "eval"), "dataset_dir": str(dataset)}
-    short = {"max_epochs": 1, "iterations_per_epoch": 1}
-    flow = ConfigWorkflow(files, workflow_type="train", **{**TINY, **short, **paths, **options})
-    flow.initialize()
-    flow.run()
-    return flow
-
-
-def test_every_ablation_is_listed_and_documented():
-    names = {path.stem for path in (CONFIGS / "ablations").glob("*.json")}
-    assert names == set(LEFT_OUT)
-    document = (CONFIGS.parent / "docs" / "README.md").read_text()
-    assert [name for name in names if f"`{name}.json`" not in document] == []
-
-
-@pytest.mark.parametrize("name", sorted(LEFT_OUT))
-def test_ablation_leaves_out_or_changes_its_parts(dataset, tmp_path, name):
-    flow = train(dataset, tmp_path, name)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablation_leaves_out_or_changes_its_parts(train, name):
+    flow = train(f"ablations/{name}")
     parts = set(flow.parser.get_parsed_content("train::trainer").state.output)
     assert PARTS - parts == LEFT_OUT[name]
     method = flow.parser.get_parsed_content("method")
     assert {key: getattr(method, key) for key in CHOICES} == {**CHOICES, **CHOSEN.get(name, {})}
 
 
-def test_labels_only_takes_four_labelled_patches_and_no_others(dataset, tmp_path):
+def test_labels_only_takes_four_labelled_patches_and_no_others(train):
     batches = []
-    flow = train(dataset, tmp_path, "labels_only")
+    flow = train("ablations/labels_only")
     method = flow.parser.get_parsed_content("method")
     method.register_forward_pre_hook(lambda module, inputs: batches.append(inputs))
     flow.parser.get_parsed_content("train::trainer").run()
     labeled, unlabeled, _ = batches[0]
     assert len(labeled["image"]) == 4 and unlabeled is None
-
-
-def test_disagreement_is_saved_beside_the_prediction(dataset, tmp_path):
-    train(dataset, tmp_path)
-    options = {"ckpt_dir": str(tmp_path / "models"), "dataset_dir": str(dataset), "uncertainty": "disagreement"}
-    out = tmp_path / "out"
-    flow = ConfigWorkflow(
-        str(CONFIGS / "inference.json"), workflow_type="infer", **TINY, **options, output_dir=str(out)
-    )
-    flow.initialize()
-    flow.run()
-    image = next((dataset / "imagesTs").iterdir())
-    name = image.name.removesuffix(".nii.gz")
-    prediction = nibabel.load(out / f"{name}.nii.gz")
-    disagreement = nibabel.load(out / f"{name}_uncertainty.nii.gz").get_fdata()
-    assert set(np.unique(prediction.dataobj)) <= {0, 1}
-    assert disagreement.shape == prediction.shape == nibabel.load(image).shape
-    assert disagreement.min() >= 0 and 0 < disagreement.max() <= 1
 
 
 def test_settings_name_the_method_numbers_of_the_paper():

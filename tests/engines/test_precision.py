@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,15 +15,6 @@ from torch.overrides import TorchFunctionMode
 from medssl_components.engines import precision
 from medssl_components.engines.precision import SmallMapsInFloat32, autocast, resolve_precision
 from medssl_components.networks import VNet
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: two that wait for each other on a busy machine take ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_resolve_words_on_cpu() -> None:

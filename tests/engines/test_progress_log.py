@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 
-from medssl_components.engines.progress_log import ProgressLog, format_duration, format_value
+from medssl_components.engines.progress_log import ProgressLog
 
 LOGGER = "medssl_test_progress"
 
@@ -250,8 +250,3 @@ def test_one_object_serves_one_engine(clock: Clock) -> None:
         log.attach(make_trainer(clock))
     with pytest.raises(ValueError, match="interval_seconds is -1"):
         ProgressLog(interval_seconds=-1)
-
-
-def test_numbers_are_readable() -> None:
-    assert [format_duration(s) for s in (45, 1200, 3600 * 3 + 300)] == ["45 s", "20 min", "3 h 05 min"]
-    assert [format_value(v) for v in (0.43123, 0.0, 2.5e-6, float("nan"))] == ["0.4312", "0.0000", "2.5e-06", "nan"]

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,15 +15,6 @@ from medssl_components.ops import LabelDiffusion
 LABELED, UNLABELED, SHAPE = 2, 3, (4, 5, 6)
 KEPT = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 MODULE = "medssl_components.methods.diverse_teachers"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: two that wait for each other on a busy machine take ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class KnownNetwork(nn.Module):

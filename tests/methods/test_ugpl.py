@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -45,15 +45,6 @@ OTHER_SETTINGS = (  # a value that is not the default, and the parts that it cha
     ("prototype_term", "pull", {"prototype_loss"}),
     ("prototype_margin", 1.9, {"prototype_loss"}),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: two that wait for each other on a busy machine take ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class FixedOutputs(nn.Module):

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,15 +11,6 @@ from torch import nn
 from medssl_components.networks.diffusion_vnet import DiffusionVNet
 from medssl_components.networks.time_embedding import TimeEmbedding, sinusoidal_features
 from medssl_components.ops import update_ema
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: two that wait for each other on a busy machine take ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def count(*modules: nn.Module) -> int:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from monai.networks.blocks import UpSample
@@ -10,15 +8,6 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from medssl_components.networks import DualTaskDynUNet, DualTaskOutput
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: two that wait for each other on a busy machine take ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def count(module: nn.Module) -> int:
