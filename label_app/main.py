@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A MONAI Label app for the bundles of this repository: the stock app, and the study next to label by uncertainty."""
+"""A MONAI Label app for the bundles of this repository: the stock app, and the study to label next by uncertainty."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -16,10 +18,15 @@ from torchvision_without_kernels import import_torchvision  # noqa: E402
 
 import_torchvision()
 
+from fastapi import HTTPException  # noqa: E402
 from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 from monailabel.interfaces.tasks.scoring import ScoringMethod  # noqa: E402
 from monailabel.interfaces.tasks.strategy import Strategy  # noqa: E402
 from uncertainty import LeastCertain, UncertaintyScoring  # noqa: E402
+
+from medssl_components.engines import user_error_line  # noqa: E402
+
+logger = logging.getLogger(__name__)
 
 
 def stock_app() -> ModuleType:
@@ -49,6 +56,26 @@ class MyApp(stock_app().MyApp, MONAILabelApp):  # the server takes a class with 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         # neither of the two is on this machine before it is fetched, so a server that is offline would not start
         super().__init__(app_dir, studies, {"zoo_source": "local", "sam2": "false", **conf})
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train a bundle; what the request does not say of the bundle's `displayable_configs` is as the bundle has it.
+
+        The stock app stops at a request that lacks one of them.
+
+        Raises:
+            HTTPException: with the one line of an error in the user's data or options.
+        """
+        task = self._trainers.get(request.get("model"))
+        shown = "displayable_configs"
+        own = task.bundle_config.get_parsed_content(shown) if task and shown in task.bundle_config.config else {}
+        try:
+            return super().train({**own, **request})
+        except Exception as error:
+            line = user_error_line(error)
+            if line is None:
+                raise
+            logger.error(line)
+            raise HTTPException(status_code=400, detail=line) from error
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Return the stock strategies and `least_certain`."""

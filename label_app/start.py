@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the script; it becomes the server's process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("dbisl"), help="name in bundles/, or a bundle's folder")
-    parser.add_argument("--studies", type=Path, help="folder of scans; labels in labels/final/ of it")
+    parser.add_argument("--studies", help="folder of scans, labels in labels/final/ of it, or a DICOMweb address")
     parser.add_argument("--uncertainty", default="entropy", help="what to score studies by, or disagreement")
     parser.add_argument("--host", default="127.0.0.1", help="the machine itself by default: there is no password")
     parser.add_argument("--port", type=int, default=8000)

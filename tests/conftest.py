@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import itk
 import nibabel
@@ -106,3 +109,16 @@ def make_folder() -> Callable[..., Path]:
 def write_volume() -> Callable[..., Path]:
     """Return a function `write_volume(path, array, affine) -> Path` for one volume in RAS, see `make_folder`."""
     return _write_volume
+
+
+@pytest.fixture(scope="session")
+def fake_downloads() -> ModuleType:
+    """Return the package `data/preparation/fake_downloads`, whose modules write small trees that look like downloads.
+
+    `fake_downloads.amos.download(source, cases) -> Path`, and so on for every data set that `prepare` knows.
+    """
+    path = Path(__file__).parent / "data" / "preparation" / "fake_downloads" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("fake_downloads", path)
+    package = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    return package

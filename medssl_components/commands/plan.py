@@ -22,9 +22,8 @@ from ..data.planning import (
     voxels_in_memory,
 )
 from ..engines import atomic_path
-from ..packaging import json_text, open_bundle
+from ..packaging import REPOSITORY, json_text, open_bundle
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CPU, GPU = "cpu", "gpu"
 MEMORY = {CPU: 1.0, GPU: 8.0}  # GB; on a CPU it is the time of a step that limits the patch
 GPU_PART = 3  # the most demanding bundles take about so many times what `supervised` does

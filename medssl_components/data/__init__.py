@@ -10,6 +10,7 @@ from .check_outputs import check_outputs
 from .class_names import class_names
 from .count_classes import count_classes
 from .errors import DataError
+from .file_hash import hash_of, sha256_of
 from .flag import flag
 from .header import Header, read_header
 from .inference_cases import inference_cases

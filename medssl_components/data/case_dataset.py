@@ -88,7 +88,8 @@ class CaseDataset(TorchDataset):
             if isinstance(self.cache, bool) or not 0 <= self.cache <= 1:
                 raise DataError(f'cache is {self.cache!r}; give "auto", a fraction from 0 to 1 or a folder')
             return round(self.cache * len(cases))
-        left = psutil.virtual_memory().available / 2
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's, of this machine; each has its own cache
+        left = psutil.virtual_memory().available / 2 / processes
         for number, case in enumerate(cases):
             left -= _bytes(case, self.spacing)
             if left < 0:

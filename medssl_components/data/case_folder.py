@@ -70,9 +70,9 @@ class CaseFolder:
             "builtin:NAME" for the built-in synthetic scans.
         labeled: "all"; a number n, which keeps the labels of the first n training cases that have one, in the order of
             the split, else of the names; a list of case names; or the name of such a list under `labeled` in the split.
-        split: "auto" takes `split.json` of the folder if it is there; else the name of a split in `splits/` of the
-            folder, or of one that comes with this package, or the path of such a file, with the lists `training`,
-            `validation` and `test` of case names.
+        split: "auto" takes `split.json` of the folder if it is there; else the name that this file gives itself, or
+            that of a split in `splits/` of the folder, or of one that comes with this package, or the path of such a
+            file, with the lists `training`, `validation` and `test` of case names.
         in_channels: number of channels that the network takes, which tells channel files from numbered cases.
 
     Raises:

@@ -22,27 +22,30 @@ class SplitFile:
     Args:
         path: where it is.
         lists: case names under "training", "validation" and "test".
-        labeled: lists of labelled cases by their names, such as "5%"; empty if the file has none.
+        labeled: lists of labelled cases by their names, such as "5%", from the file's `labeled`, or the first training
+            cases by its `labeled_counts`; empty if the file has neither.
         domains: case name to domain, such as a scanner or a modality; empty if the file has none.
+        content: all that the file says.
     """
 
     path: Path
     lists: dict[str, list[str]]
     labeled: dict[str, list[str]]
     domains: dict[str, str]
+    content: dict[str, Any]
 
 
 def find_split(split: str, root: Path) -> Path | None:
     """Return the path of a split file, or None if there is none to use.
 
     Args:
-        split: "auto" for `split.json` of the folder, if it is there; the name of a file in `splits/` of the folder, or
-            of a split that comes with this package; or a path.
+        split: "auto" for `split.json` of the folder, if it is there; the name that this file gives itself, that of a
+            file in `splits/` of the folder, or of a split that comes with this package; or a path.
         root: the data set's folder.
     """
-    if split == "auto":
-        path = root / "split.json"
-        return path if path.is_file() else None
+    own = root / "split.json"
+    if split == "auto" or split == _name(own):
+        return own if own.is_file() else None
     named = (folder / f"{split}.json" for folder in (root / FURTHER_SPLITS, *OWN_FOLDERS))
     return next((path for path in named if path.is_file()), Path(split))
 
@@ -61,13 +64,26 @@ def read_split(path: Path) -> SplitFile:
     if not lists["training"] or not all(isinstance(names, list) for names in lists.values()):
         raise DataError(f"{path}: is no split file; give it the lists training, validation and test of case names")
     lists = {key: list(map(str, names)) for key, names in lists.items()}
-    labeled = content.get("labeled")
-    labeled = {str(key): list(map(str, names)) for key, names in labeled.items()} if _has_lists(labeled) else {}
-    return SplitFile(path, lists, labeled, _domains(content.get("domains", {}), lists, path))
+    labeled = _labeled_lists(content, lists["training"])
+    return SplitFile(path, lists, labeled, _domains(content.get("domains", {}), lists, path), content)
 
 
-def _has_lists(labeled: Any) -> bool:
-    return isinstance(labeled, dict) and all(isinstance(names, list) for names in labeled.values())
+def _name(path: Path) -> str | None:
+    """Return the name that a split file gives itself, if it is there and does."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("name")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _labeled_lists(content: dict[str, Any], training: list[str]) -> dict[str, list[str]]:
+    labeled, counts = (content.get(key) for key in ("labeled", "labeled_counts"))
+    lists = {}
+    if isinstance(counts, dict):
+        lists |= {str(key): training[:number] for key, number in counts.items() if isinstance(number, int)}
+    if isinstance(labeled, dict) and all(isinstance(names, list) for names in labeled.values()):
+        lists |= {str(key): list(map(str, names)) for key, names in labeled.items()}
+    return lists
 
 
 def _domains(domains: Any, lists: dict[str, list[str]], path: Path) -> dict[str, str]:

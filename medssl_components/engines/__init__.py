@@ -12,8 +12,10 @@ from .resume_checkpoint import ResumeCheckpoint
 from .run_folder import run_folder
 from .score_table import ScoreTable
 from .semi_supervised_trainer import SemiSupervisedTrainer
+from .share_of_cases import share_of_cases
+from .shared_statistics import average_statistics, sync_batchnorm
 from .signed_distance_mapd import SignedDistanceMapd
 from .slice_figures import SliceFigures, cases_figure, on_label_grid, slice_figure
-from .start_processes import start_processes
+from .start_processes import start_processes, stop_processes
 from .uncertainty_mapd import UncertaintyMapd, uncertainty_kind
 from .user_errors import one_line_errors, user_error_line

@@ -19,6 +19,13 @@ from .progress_window import ProgressWindow, format_duration
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
+def _output(engine: Engine) -> Mapping[str, object]:
+    """Give the output of an iteration, or the first item of a list of them, if it has names."""
+    output = engine.state.output
+    first = output[0] if isinstance(output, list) and output else output
+    return first if isinstance(first, Mapping) else {}
+
+
 class _AboveTheBar:
     """A stream for console log handlers whose text appears above the bar instead of through it."""
 
@@ -118,9 +125,8 @@ class ProgressLog:
         began = now if self._iteration_began is None else self._iteration_began
         self._iteration_began = None
         done, total, unit = self._position(engine)
-        output = engine.state.output if isinstance(engine.state.output, Mapping) else {}
         # an evaluator's output holds volumes, a trainer's plain numbers
-        values = {key: value for key, value in output.items() if isinstance(value, int | float)}
+        values = {key: value for key, value in _output(engine).items() if isinstance(value, int | float)}
         values.pop("learning_rate", None)
         previous = self._position(engine, engine.state.iteration - 1)[0]
         self._window.add(values, done - previous, now - began)
@@ -162,8 +168,8 @@ class ProgressLog:
             counted = key == "loss" and window.iterations > 1
             fields.append(f"{key} {mean}" + (f" (mean of the last {window.iterations})" if counted else ""))
         fields.append(window.speed(unit))
-        if isinstance(engine.state.output, Mapping) and "learning_rate" in engine.state.output:
-            fields.append(f"learning rate {engine.state.output['learning_rate']:.3g}")
+        if "learning_rate" in _output(engine):
+            fields.append(f"learning rate {_output(engine)['learning_rate']:.3g}")
         if total is not None and done < total and self._first is not None and done > self._first[1]:
             # the first iteration is left out: it fills caches and starts workers
             seconds = (now - self._first[0]) / (done - self._first[1]) * (total - done)

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data import TwoStreamLoader
 from .precision import autocast, resolve_precision
+from .shared_statistics import average_statistics
 
 
 class SemiSupervisedTrainer(Trainer):
@@ -24,8 +25,8 @@ class SemiSupervisedTrainer(Trainer):
 
     `method(labeled, unlabeled, progress)` returns a dict with a differentiable scalar "loss" and any number of detached
     scalars to log; `method.after_step()` does what the paper does after the optimiser; `method.network` is the network
-    to deploy. `progress` runs from 0 at the first iteration to 1 at the last. `engine.state.output` is the dict as
-    floats, with "learning_rate" and "gradient_norm".
+    to deploy. `progress` runs from 0 at the first iteration to 1 at the last. `engine.state.output` is a list of
+    one item, as MONAI's handlers take it: the dict as floats, with "learning_rate" and "gradient_norm".
 
     Every epoch starts from a random state that is a function of the seed, the epoch and the rank, so a run resumed at
     the end of an epoch goes on as if it had not stopped.
@@ -107,7 +108,7 @@ class SemiSupervisedTrainer(Trainer):
         """How far the training is, from 0 at the first iteration to 1 at the last."""
         return (self.state.iteration - 1) / max(1, self.state.max_epochs * self.state.epoch_length - 1)
 
-    def _iteration(self, engine: SemiSupervisedTrainer, batch: dict[str, Any]) -> dict[str, float]:
+    def _iteration(self, engine: SemiSupervisedTrainer, batch: dict[str, Any]) -> list[dict[str, float]]:
         rate = self.learning_rate(self.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -123,9 +124,10 @@ class SemiSupervisedTrainer(Trainer):
         self.scaler.scale(losses["loss"]).backward()
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         values["gradient_norm"] = self._step()
+        average_statistics(self.method)
         self.method.after_step()
         self.fire_event(IterationEvents.MODEL_COMPLETED)
-        return {**values, "learning_rate": rate}
+        return [{**values, "learning_rate": rate}]
 
     def _step(self) -> float:
         self.scaler.unscale_(self.optimizer)

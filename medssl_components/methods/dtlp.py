@@ -36,8 +36,9 @@ class DTLP(nn.Module):
     propagation (DTLP-Net), https://arxiv.org/abs/2508.08549, equation 22.
 
     Differences from the paper: all terms of unlabelled images rise with `unsupervised_weight`, where the paper has full
-    weights from the first step. `labeled_weight` is for training without unlabelled images, of which the paper has
-    none. Passes of noisy label maps leave batch norm's running statistics alone, which are then those of images.
+    weights from the first step. In a step without unlabelled images, of which the paper has none, the deployed decoder
+    learns from the labelled ones, as nothing else would teach it. Passes of noisy label maps leave batch norm's running
+    statistics alone, which are then those of images.
 
     Args:
         network: a `DiffusionVNet`; its forward pass, the decoder theta, is what is deployed.
@@ -50,7 +51,8 @@ class DTLP(nn.Module):
         distillation_weight: of L_kd, beta.
         reconstruction_weight: of L_rec, gamma.
         propagation_weight: of L_corr, eta.
-        labeled_weight: of the deployed decoder's loss on labelled images, 0 in the paper.
+        labeled_weight: of the deployed decoder's loss on labelled images, 0 in the paper; without unlabelled images 0
+            stands for 1.
         pull: share of the deployed decoder's weights that the mean of the other two replaces before each step.
         labeled_share: see `sample_cutmix`.
         concentration: see `sample_cutmix`.
@@ -125,7 +127,9 @@ class DTLP(nn.Module):
         self._pull()
         terms = self._terms_of_labeled(labeled["image"], labeled["label"])
         logged = {}
-        if unlabeled is not None:
+        if unlabeled is None:
+            terms["labeled_loss"] = (self.labeled_weight or 1.0, terms["labeled_loss"][1])
+        else:
             weight = self.unsupervised_weight(progress)
             teaching = self.teachers(self.network, labeled["image"], unlabeled["image"])
             of_unlabeled = self._terms_of_unlabeled(labeled, unlabeled["image"], teaching)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from ..data import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train")
+RUNS = ("train", "evaluate", "inference")
+CONFIGS = ("metadata", *RUNS, *(f"multi_gpu_{name}" for name in RUNS))
 OTHERS = ("LICENSE", "configs/logging.conf", "docs/README.md", "docs/data_license.txt")
 WRITTEN_BY_SERVERS = {"monailabel_train.json"}
 

@@ -3,39 +3,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 from ..data import DataError
+from ..data import hash_of as hash_of
+from ..data import sha256_of as sha256_of
 from .safe_path import safe_path
 
 NAME = "SHA256SUMS"
-BLOCK = 1 << 20
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-
-
-def hash_of(stream: BinaryIO, kind: str = "sha256") -> str:
-    """Return the hash of an open file as hexadecimal digits.
-
-    Args:
-        stream: a file that is open for reading bytes.
-        kind: `md5`, `sha1`, `sha256` or `sha512`, the words of the zoo's `large_files.yml`.
-    """
-    digest = hashlib.new(kind)
-    for block in iter(lambda: stream.read(BLOCK), b""):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def sha256_of(content: bytes | Path) -> str:
-    """Return the SHA-256 of bytes, or of the file at a path."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with open(content, "rb") as stream:
-        return hash_of(stream)
 
 
 def write_checksums(files: Mapping[str, bytes | Path]) -> bytes:

@@ -18,6 +18,7 @@ from medssl_components.data.preparation.synapse import SYNAPSE
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.parent for path in ROOT.glob("bundles/*/configs"))
+RUNS = ("train", "evaluate", "inference")
 TWO_AND_TWO = {"labeled": 2, "unlabeled": 2}
 MANDATORY = (
     "schema version changelog monai_version pytorch_version numpy_version required_packages_version task description "
@@ -57,7 +58,7 @@ def test_metadata_pins_are_the_requirements(bundle):
 
 
 def test_files_of_the_bundle_are_there(bundle):
-    for name in ("metadata", "train", "evaluate", "inference", "multi_gpu_train"):
+    for name in ("metadata", "train", "evaluate", "inference", *(f"multi_gpu_{name}" for name in RUNS)):
         assert (bundle / "configs" / f"{name}.json").is_file(), name
     for name in ("LICENSE", "configs/logging.conf", "docs/README.md", "docs/data_license.txt"):
         assert (bundle / name).is_file(), name
@@ -107,7 +108,7 @@ def test_overlays_state_the_numbers_of_the_recipes(bundle, overlay, spacing, pat
     assert config["patch_size"] == patch
     known = config["labeled"]  # the first n of the split, names, or the name of a list in the split
     if isinstance(known, str):
-        known = read_split(find_split(config["split"], ROOT)).labeled[known]
+        known = read_split(find_split(config.get("split", "pancreas_mcnet"), ROOT)).labeled[known]
     assert (len(set(known)) if isinstance(known, list) else known) == labeled
     assert config["max_epochs"] * config["iterations_per_epoch"] == iterations
     assert config["learning_rate"] == rate.get(bundle.name, rate[""])

@@ -10,7 +10,7 @@ import pytest
 
 BUNDLES = sorted(path.parent for path in Path(__file__).resolve().parents[2].glob("bundles/*/configs"))
 YARDSTICK = next(path for path in BUNDLES if path.name == "supervised")
-OWN = {"bundle_root", "batch_size", "method", "network_def"}
+OWN = {"bundle_root", "batch_size", "method", "network_def", "displayable_configs"}
 RECIPE = {"batch_size", "max_epochs", "learning_rate"}  # what a data set's overlay may have of its own: the paper's
 
 
@@ -31,9 +31,15 @@ def test_training_differs_in_the_method_alone(bundle):
     assert order == list(theirs)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "multi_gpu_train"])
+@pytest.mark.parametrize("name", ["evaluate", "multi_gpu_train", "multi_gpu_evaluate", "multi_gpu_inference"])
 def test_evaluation_and_many_gpus_are_the_same(bundle, name):
     assert load(bundle, name) == load(YARDSTICK, name)
+
+
+def test_what_a_radiologist_may_change_differs_in_the_weights_of_the_method_alone(bundle):
+    ours, theirs = (load(path, "train")["displayable_configs"] for path in (bundle, YARDSTICK))
+    assert list(ours)[: len(theirs)] == list(theirs)
+    assert all(ours[key] == f"@{key}" and (key in theirs or key.endswith("_weight")) for key in ours)
 
 
 def test_inference_differs_in_folder_and_network_alone(bundle):

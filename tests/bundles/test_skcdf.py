@@ -90,7 +90,7 @@ def ratios(dataset, names, num_classes=3):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablation_leaves_out_or_changes_its_parts(train, name):
     flow = train(f"ablations/{name}")
-    parts = set(flow.parser.get_parsed_content("train::trainer").state.output)
+    parts = set(flow.parser.get_parsed_content("train::trainer").state.output[0])
     assert PARTS - parts == LEFT_OUT[name]
     assert choices(flow.parser.get_parsed_content("method")) == {**CHOICES, **CHOSEN[name]}
 

@@ -44,7 +44,7 @@ def load(name):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablation_leaves_out_or_changes_its_parts(train, name):
     flow = train(f"ablations/{name}")
-    parts = set(flow.parser.get_parsed_content("train::trainer").state.output)
+    parts = set(flow.parser.get_parsed_content("train::trainer").state.output[0])
     assert PARTS - parts == LEFT_OUT[name]
     method = flow.parser.get_parsed_content("method")
     assert {key: getattr(method, key) for key in CHOICES} == {**CHOICES, **CHOSEN.get(name, {})}

@@ -13,6 +13,7 @@ from medssl_components.commands import plan
 from medssl_components.data import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
+REAL = ROOT.parent / "shared" / "data"
 BUNDLES = sorted(path.parent.name for path in ROOT.glob("bundles/*/configs"))
 
 
@@ -46,6 +47,26 @@ def test_the_overlay_sets_what_its_neighbours_set_and_trains(
     flow.finalize()
     settings = json.loads((tmp_path / "models" / "settings.json").read_text())
     assert settings["intensity"] == overlay["intensity"] and settings["patch_size"] == overlay["patch_size"]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the scans are not in {REAL}")
+@pytest.mark.parametrize(
+    ("name", "overlay", "other"),
+    [
+        ("hippocampus", "hippocampus", {"class_names", "max_epochs", "spacing"}),  # "native" is 1 mm there
+        ("la", "la_cpu", {"class_names"}),
+    ],
+)
+def test_the_plan_of_real_scans_is_the_overlay_made_by_hand(
+    name: str, overlay: str, other: set, tmp_path: Path
+) -> None:
+    """So a training by it is the same, step by step; the other ids are the names, and 3000 steps in place of 1000."""
+    plan(str(REAL / name), str(tmp_path / "my.json"), device="cpu", labeled=8)
+    planned = json.loads((tmp_path / "my.json").read_text())
+    by_hand = json.loads((ROOT / "bundles" / "supervised" / "configs" / "datasets" / f"{overlay}.json").read_text())
+    assert {key for key in by_hand if planned[key] != by_hand[key]} == other and set(planned) == set(by_hand)
+    assert planned["max_epochs"] * planned["iterations_per_epoch"] == 3000
+    assert by_hand["spacing"] in (planned["spacing"], "native")
 
 
 def test_it_says_what_is_there_and_why_it_chose(folder: Path, tmp_path: Path, caplog) -> None:

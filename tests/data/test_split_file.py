@@ -37,6 +37,14 @@ def test_a_split_of_the_folder_goes_before_that_of_the_package(tmp_path: Path) -
     assert find_split("la_uamt", tmp_path) == path
 
 
+def test_the_split_of_the_folder_goes_by_the_name_that_it_gives_itself(tmp_path: Path) -> None:
+    path = write(tmp_path / "split.json", name="la_uamt")  # as `prepare` writes it
+    assert find_split("la_uamt", tmp_path) == path
+    assert find_split("la_mcf_fold0", tmp_path) == OWN_FOLDERS[0] / "la_mcf_fold0.json"
+    path.write_text("[]")
+    assert find_split("la_uamt", tmp_path) == OWN_FOLDERS[0] / "la_uamt.json"
+
+
 def test_no_two_splits_of_the_package_have_one_name() -> None:
     names = [path.stem for folder in OWN_FOLDERS for path in folder.glob("*.json")]
     assert len(names) == len(set(names)) > len(SCENARIOS)
@@ -47,6 +55,10 @@ def test_what_a_split_says(tmp_path: Path) -> None:
     split = read_split(write(tmp_path / "s.json", domains=domains, labeled={"source": ["a"]}))
     assert split.lists == {"training": ["a", "b"], "validation": ["c"], "test": ["d"]}
     assert (split.domains, split.labeled) == (domains, {"source": ["a"]})
+
+
+def test_a_count_of_labels_names_the_first_training_cases(tmp_path: Path) -> None:
+    assert read_split(write(tmp_path / "s.json", labeled_counts={"50%": 1})).labeled == {"50%": ["a"]}
 
 
 @pytest.mark.parametrize("content", [{}, {"domains": {}}, {"labeled": 3}, {"labeled": {"5%": 3}}])

@@ -34,12 +34,13 @@ class Terminal(io.StringIO):
         return True
 
 
-def make_trainer(clock: Clock, seconds: float = 10.0) -> Engine:
+def make_trainer(clock: Clock, seconds: float = 10.0, as_list: bool = True) -> Engine:
     """An engine of `seconds` an iteration whose loss is the number of the iteration."""
 
-    def step(engine: Engine, batch: int) -> dict[str, float]:
+    def step(engine: Engine, batch: int) -> list[dict[str, float]] | dict[str, float]:
         clock.now += seconds
-        return {"loss": float(engine.state.iteration), "dice_loss": 0.5, "learning_rate": 0.01}
+        values = {"loss": float(engine.state.iteration), "dice_loss": 0.5, "learning_rate": 0.01}
+        return [values] if as_list else values
 
     return Engine(step)
 
@@ -75,8 +76,9 @@ def test_the_last_line_does_not_wait_for_the_validation(clock: Clock, caplog: py
     assert [line.split("  ")[0] for line in messages(caplog)] == ["iteration 1/4", "iteration 4/4", "validation"]
 
 
-def test_a_line_has_means_since_the_line_before(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    trainer = make_trainer(clock)
+@pytest.mark.parametrize("as_list", [True, False])
+def test_a_line_has_means_since_the_line_before(clock: Clock, caplog: pytest.LogCaptureFixture, as_list: bool) -> None:
+    trainer = make_trainer(clock, as_list=as_list)
     attach(trainer, clock)
     trainer.run([0] * 4, max_epochs=2)
     # iterations 2, 3, 4 have the losses 2, 3, 4; four iterations of 10 s are left

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ignite.engine import Events
+from monai.handlers import from_engine
 from torch import nn
 
 from medssl_components.data import CaseDataset, TwoStreamLoader
@@ -87,11 +88,12 @@ def test_absent_unlabelled_stream_is_none(unlabeled, batch_size):
 def test_learning_rate_follows_the_schedule_and_outputs_are_floats():
     method, seen = Probe(), []
     engine = trainer(method, epochs=1, iterations=5, rate=0.4)
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.append(e.state.output))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.extend(e.state.output))
     engine.run()
     assert [output["learning_rate"] for output in seen] == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
     assert set(seen[0]) == {"loss", "square", "gradient_norm", "learning_rate"}
     assert all(isinstance(value, float) for value in seen[0].values())
+    assert from_engine(["loss"], first=True)(engine.state.output) == seen[-1]["loss"]  # as MONAI's handlers ask for it
 
 
 def test_after_step_sees_the_weights_after_the_optimiser():
@@ -108,7 +110,7 @@ def test_gradients_are_clipped_to_the_norm():
     method.make_loss = lambda loss: 100 * loss
     engine.run()
     assert method.steps == pytest.approx([0.5], rel=1e-4)
-    assert engine.state.output["gradient_norm"] > 0.5  # the norm before clipping is what is logged
+    assert engine.state.output[0]["gradient_norm"] > 0.5  # the norm before clipping is what is logged
 
 
 def test_loss_that_is_not_finite_stops_with_the_name_of_the_part():

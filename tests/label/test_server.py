@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -20,10 +21,21 @@ import pytest
 
 pytest.importorskip("monailabel", reason="MONAI Label has an environment of its own: make test-label")
 import requests
+import torch
+from monailabel.tasks.train.bundle import BundleTrainTask
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "label_app"
-BUNDLES = ("supervised", "mean_teacher", "dbisl", "ugpl", "skcdf", "dtlp")
+SHOWN = ("learning_rate", "labeled_only", "unlabeled_dir")
+WEIGHTS = {
+    "supervised": (),
+    "mean_teacher": ("consistency_weight",),
+    "dbisl": ("pseudo_label_weight", "consistency_weight"),
+    "ugpl": ("pseudo_supervision_weight", "prototype_weight"),
+    "skcdf": ("unlabeled_weight",),
+    "dtlp": ("masked_weight", "distillation_weight", "reconstruction_weight", "propagation_weight"),
+}
+BUNDLES = tuple(WEIGHTS)
 TINY = {"patch_size": [16, 16, 16], "spacing": [2.0, 2.0, 2.5], "precision": "fp32"}
 pytestmark = pytest.mark.label
 
@@ -72,8 +84,9 @@ class Server:
             files = {"label": ("label.nii.gz", content)}
             self.ask("PUT", f"/datastore/label?image={image}&tag=final", files=files)
 
-    def predict(self, bundle: str, image: str, folder: Path) -> nibabel.Nifti1Image:
-        answer = self.ask("POST", f"/infer/{bundle}?image={image}&output=image", data={"params": '{"device": "cpu"}'})
+    def predict(self, bundle: str, image: str, folder: Path, **options) -> nibabel.Nifti1Image:
+        params = json.dumps({"device": "cpu", **options})
+        answer = self.ask("POST", f"/infer/{bundle}?image={image}&output=image", data={"params": params})
         path = folder / f"{image}_prediction.nii.gz"
         path.write_bytes(answer.content)
         return nibabel.load(path)
@@ -185,6 +198,68 @@ def test_training_takes_the_unlabelled_studies_but_no_validation_case(
         assert "3 labeled + 4 unlabeled + 1 validation cases" in text
     assert (bundles[name] / "models" / "model.pt").stat().st_mtime_ns > before
     assert server.predict(name, "case_06", tmp_path).shape == nibabel.load(server.studies / "case_06.nii.gz").shape
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_options_of_a_bundle_are_on_show_with_its_own_values(server: Server, bundles, name: str) -> None:
+    config = json.loads((bundles[name] / "configs" / "train.json").read_text())
+    info = server.ask("GET", "/info/").json()
+    shown = info["trainers"][name]["config"]
+    for key in (*SHOWN, *WEIGHTS[name]):
+        assert shown[key] == config[key], key
+    assert list(config["displayable_configs"]) == [*SHOWN, *WEIGHTS[name]]
+    assert info["models"][name]["config"]["overlap"] == 0.5
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_training_takes_the_options_that_were_sent(server: Server, bundles, name: str, tmp_path: Path) -> None:
+    further = tmp_path / "further"
+    shutil.copytree(server.studies, further, ignore=shutil.ignore_patterns("labels", "*.json"))
+    for number in (1, 2):
+        (further / f"case_0{number}.nii.gz").rename(further / f"new_{number}.nii.gz")
+    before = torch.load(bundles[name] / "models" / "model.pt", weights_only=True)
+    start = len(server.log.read_text())
+    options = {**dict.fromkeys(WEIGHTS[name], 0.5), "learning_rate": 0.0, "labeled_only": False}
+    request = training_request(**options, unlabeled_dir=str(further))
+    server.ask("POST", f"/train/{name}?run_sync=true", json=request)
+    after = torch.load(bundles[name] / "models" / "model.pt", weights_only=True)
+    own = [key for key in before if "encoder" in key and key.endswith((".weight", ".bias"))]
+    assert own and all(torch.equal(before[key], after[key]) for key in own)
+    text = server.log.read_text()[start:]
+    assert "2 further unlabelled cases; 6 left out, which have the name or the file of another case" in text
+    assert "3 labeled + 6 unlabeled + 1 validation cases" in text
+
+
+def test_training_on_labels_alone_takes_no_unlabelled_study(server: Server) -> None:
+    start = len(server.log.read_text())
+    server.ask("POST", "/train/mean_teacher?run_sync=true", json=training_request(labeled_only=True))
+    assert "3 labeled + 0 unlabeled + 1 validation cases" in server.log.read_text()[start:]
+
+
+def test_a_folder_of_unlabelled_scans_that_is_not_there_is_named(server: Server, bundles, tmp_path: Path) -> None:
+    before = (bundles["mean_teacher"] / "models" / "model.pt").stat().st_mtime_ns
+    start = len(server.log.read_text())
+    request = training_request(unlabeled_dir=str(tmp_path / "gone"))
+    answer = requests.post(server.url + "/train/mean_teacher?run_sync=true", json=request, timeout=300)
+    line = f"unlabeled_dir '{tmp_path / 'gone'}' is not a folder; give one with unlabelled scans in it"
+    assert (answer.status_code, answer.json()) == (400, {"detail": line})
+    assert line in server.log.read_text()[start:]
+    assert (bundles["mean_teacher"] / "models" / "model.pt").stat().st_mtime_ns == before
+
+
+def test_the_stock_app_asks_for_all_options_of_a_bundle(bundles) -> None:
+    task = BundleTrainTask(str(bundles["dbisl"]), {})
+    studies = SimpleNamespace(datalist=lambda: [{"image": "a.nii.gz", "label": "b.nii.gz"}])
+    with pytest.raises(KeyError, match="learning_rate"):
+        task({**training_request(), "model": "dbisl"}, studies)
+
+
+def test_prediction_takes_the_overlap_that_was_sent_for_this_one_only(server: Server, tmp_path: Path) -> None:
+    assert server.predict("dbisl", "case_06", tmp_path, overlap=0.25).shape == (24, 20, 18)
+    data = {"params": json.dumps({"device": "cpu", "overlap": 1.5})}
+    answer = requests.post(server.url + "/infer/dbisl?image=case_06&output=image", data=data, timeout=300)
+    assert answer.status_code == 500
+    assert server.predict("dbisl", "case_06", tmp_path).shape == (24, 20, 18)
 
 
 def test_training_without_validation_cases_saves_the_weights(server: Server, bundles) -> None:

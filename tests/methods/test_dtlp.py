@@ -547,6 +547,19 @@ def test_parts_without_weight_teach_the_two_decoders_of_labelled_volumes() -> No
     torch.testing.assert_close(gradients["denoised_logits"], (logits.detach().softmax(1) - target) / label.numel())
 
 
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, 1.0), (0.5, 0.5)])
+def test_without_unlabelled_volumes_the_deployed_decoder_learns_from_the_labelled_ones(
+    weight: float, expected: float
+) -> None:
+    dtlp = real_method(labeled_weight=weight)
+    losses = dtlp(images_and_label()[0], None, progress=0.0)
+    others = sum(losses[name] for name in ("denoising_loss", "difficulty_loss"))
+    others += dtlp.propagation_weight * losses["propagation_loss"]
+    torch.testing.assert_close(losses["loss"] - others, expected * losses["labeled_loss"])
+    losses["loss"].backward()
+    assert all(parameter.grad.any() for parameter in dtlp.network.deployed.decoder.parameters())
+
+
 def test_no_gradient_passes_the_difficulty_weights() -> None:
     """That of L_diff is the gradient for these weights as constants."""
     gradients, network = gradients_of(None), FixedOutputs(3)
@@ -810,7 +823,7 @@ def test_pull_leaves_statistics_alone() -> None:
     network = small_network()
     network.labeled_decoder(network.deployed.encoder(network.deployed.stem(torch.randn(2, 1, 4, 4, 6)), []), [])
     buffers = [buffer.clone() for buffer in network.deployed.decoder.buffers()]
-    real_method(network, pull=1.0, **only())(images_and_label()[0], None, 0.0)
+    real_method(network, pull=1.0, **only())(*images_and_label(), 0.0)
     assert all(torch.equal(*pair) for pair in zip(network.deployed.decoder.buffers(), buffers, strict=True))
 
 

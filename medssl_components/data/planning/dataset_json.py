@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from ..case_folder import CaseFolder
 from ..case_names import CHANNEL, is_volume, stem
+from ..dataset_json import channels_of, labels_of
 from ..errors import DataError
 from ..header import read_header
 
 COMPUTED_TOMOGRAPHY = re.compile(r"(?<![a-z])ct(?![a-z])", re.IGNORECASE)
+MAGNETIC_RESONANCE = re.compile(r"(?<![a-z])mri?(?![a-z])", re.IGNORECASE)
 
 
 class DatasetJson(NamedTuple):
@@ -24,7 +25,7 @@ class DatasetJson(NamedTuple):
 
 
 def read_dataset_json(root: Path) -> DatasetJson:
-    """Read `modality` and `labels` of the Medical Segmentation Decathlon or `channel_names` and `labels` of nnU-Net.
+    """Read what `dataset.json` says, in the form of the Medical Segmentation Decathlon or of nnU-Net.
 
     Args:
         root: the data set's folder; without a `dataset.json` in it the answer is empty.
@@ -32,21 +33,12 @@ def read_dataset_json(root: Path) -> DatasetJson:
     Raises:
         DataError: if the file is there and is not such a file.
     """
-    path = root / "dataset.json"
-    if not path.is_file():
-        return DatasetJson()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        channels = content.get("channel_names", content.get("modality", {}))
-        names = tuple(str(channels[key]) for key in sorted(channels, key=int))
-        return DatasetJson(names, len(content.get("labels", {})))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: its channels and labels cannot be read ({error}); correct or remove it") from error
+    return DatasetJson(channels_of(root), len(labels_of(root)))
 
 
 def is_ct(channel: str) -> bool:
-    """Say whether a channel's name has the word CT in it."""
-    return COMPUTED_TOMOGRAPHY.search(channel) is not None
+    """Say whether a channel's name has the word CT in it, and not MR too, as that of a set of both kinds of scans."""
+    return COMPUTED_TOMOGRAPHY.search(channel) is not None and MAGNETIC_RESONANCE.search(channel) is None
 
 
 def count_channels(root: Path, described: DatasetJson) -> int:

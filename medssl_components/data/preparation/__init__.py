@@ -6,7 +6,7 @@ from .crop_short_axisd import CropShortAxisd
 from .crop_to_boxd import CropToBoxd
 from .data_set import DataSet, Form, ImportedCase, RawCase, Recipe
 from .keep_stored_axesd import KeepStoredAxesd
-from .normalize_by_positived import NormalizeByPositived
+from .normalize_above_minimumd import NormalizeAboveMinimumd
 from .prepare_folder import prepare_folder
 from .published_split import load_split, published_splits, restrict_split
 from .registry import DATA_SETS, find_data_set

@@ -31,7 +31,7 @@ BRATS2019 = DataSet(
             recipes={
                 "ssl4mis": Recipe(
                     "As SSL4MIS: the box of the brain without its last planes, the brightest 0.1 % clipped, z-score by "
-                    "the voxels above zero",
+                    "the voxels of the brain",
                     (
                         {
                             "_target_": "medssl_components.data.preparation.CropToBoxd",
@@ -41,7 +41,7 @@ BRATS2019 = DataSet(
                             "upper": -1,
                         },
                         {"_target_": "ClipIntensityPercentilesd", "keys": "image", "lower": None, "upper": 99.9},
-                        {"_target_": "medssl_components.data.preparation.NormalizeByPositived", "keys": "image"},
+                        {"_target_": "medssl_components.data.preparation.NormalizeAboveMinimumd", "keys": "image"},
                     ),
                 ),
                 "none": Recipe("The whole volumes as published, with the whole tumour as class 1"),

@@ -21,12 +21,12 @@ from monai.data import MetaTensor
 from monai.transforms import Randomizable
 
 from ..errors import DataError
+from ..file_hash import sha256_of
 from .data_set import Form, ImportedCase, RawCase
 from .find_cases import walk
 from .registry import find_data_set
 
 UNFINISHED = ".unfinished"
-BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -171,11 +171,7 @@ def _digest(path: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-        return digest.hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); copy it again") from error

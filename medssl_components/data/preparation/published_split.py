@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..check_disjoint import check_disjoint
 from ..errors import DataError
+from ..split_file import OWN_FOLDERS, SplitFile, read_split
+from ..split_file import SPLIT_LISTS as LISTS
 
-FOLDER = Path(__file__).resolve().parent.parent / "splits"
-LISTS = ("training", "validation", "test")
+FOLDER = OWN_FOLDERS[0]
 
 
 def published_splits() -> list[str]:
@@ -38,28 +39,23 @@ def load_split(split: str, known: Sequence[str] | None = None) -> dict[str, Any]
     path = FOLDER / f"{split}.json" if split in names else Path(split)
     if path.suffix != ".json" or not path.is_file():
         raise DataError(f"split is {split!r}; give {', '.join(names)} or the path of a JSON file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        lists = {key: [str(name) for name in content.get(key, [])] for key in LISTS}
-        labeled = {key: [str(name) for name in chosen] for key, chosen in content.get("labeled", {}).items()}
-        counts = dict(content.get("counts", {}))
-        prefixes = {key: int(number) for key, number in content.get("labeled_counts", {}).items()}
-        domains = dict(content.get("domains", {}))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read as a split ({error}); give lists of case names in JSON") from error
-    _check_lists(lists, path)
+    found = read_split(path)
+    check_disjoint({key: [(name, []) for name in found.lists[key]] for key in LISTS}, path)
+    training, prefixes = found.lists["training"], _numbers(found, "labeled_counts")
+    labeled = {key: chosen for key, chosen in found.labeled.items() if key not in prefixes}
     for key, chosen in labeled.items():
-        outside = set(chosen) - set(lists["training"])
+        outside = set(chosen) - set(training)
         if outside or len(set(chosen)) != len(chosen):
             raise DataError(f"{path}: labeled {key} names {min(outside or chosen)!r} twice, or outside of training")
     for key, number in prefixes.items():
-        if not 0 < number <= len(lists["training"]):
-            raise DataError(f"{path}: labeled_counts {key} is {number} of {len(lists['training'])} training cases")
-    _check_counts({**lists, "labeled": labeled}, counts, path)
-    without = [name for names in lists.values() for name in names if name not in domains]
-    if domains and without:
-        raise DataError(f"{path}: domains has no entry for {without[0]!r}; give every case a domain, or none")
-    return {"name": path.stem, **content, **lists}
+        if not isinstance(number, int) or not 0 < number <= len(training):
+            raise DataError(f"{path}: labeled_counts {key} is {number!r} of {len(training)} training cases")
+    for key, count in _numbers(found, "counts").items():
+        lists = labeled if key == "labeled" else found.lists.get(key, [])
+        size = {name: len(chosen) for name, chosen in lists.items()} if isinstance(lists, dict) else len(lists)
+        if size != count:
+            raise DataError(f"{path}: {key} has {size} cases, but counts says {count}")
+    return {"name": path.stem, **found.content, **found.lists, "labeled": labeled}
 
 
 def restrict_split(split: dict[str, Any], present: Collection[str]) -> dict[str, Any]:
@@ -71,9 +67,7 @@ def restrict_split(split: dict[str, Any], present: Collection[str]) -> dict[str,
     there = set(present)
     lists = {key: [name for name in split[key] if name in there] for key in LISTS}
     missing = [name for key in LISTS for name in split[key] if name not in there]
-    labeled = {
-        key: [str(name) for name in chosen if str(name) in there] for key, chosen in split.get("labeled", {}).items()
-    }
+    labeled = {key: [name for name in chosen if name in there] for key, chosen in split["labeled"].items()}
     prefixes = {
         key: sum(name in there for name in split["training"][:number])
         for key, number in split.get("labeled_counts", {}).items()
@@ -89,20 +83,8 @@ def restrict_split(split: dict[str, Any], present: Collection[str]) -> dict[str,
     return {**result, "missing": missing} if missing else result
 
 
-def _check_lists(lists: dict[str, list[str]], path: Path) -> None:
-    if not lists["training"]:
-        raise DataError(f"{path}: has no training cases; give the lists training, validation and test")
-    seen: dict[str, str] = {}
-    for key, names in lists.items():
-        for name in names:
-            if name in seen:
-                raise DataError(f"{path}: the case {name!r} is in {seen[name]} and again in {key}; keep it once")
-            seen[name] = key
-
-
-def _check_counts(lists: dict[str, Any], counts: dict[str, Any], path: Path) -> None:
-    for key, count in counts.items():
-        found = lists.get(key)
-        size = {name: len(chosen) for name, chosen in found.items()} if isinstance(found, dict) else len(found or [])
-        if size != count:
-            raise DataError(f"{path}: {key} has {size} cases, but counts says {count}")
+def _numbers(split: SplitFile, key: str) -> dict[str, Any]:
+    numbers = split.content.get(key, {})
+    if not isinstance(numbers, dict):
+        raise DataError(f"{split.path}: {key} is no table of numbers; leave it out, or give each list its number")
+    return numbers

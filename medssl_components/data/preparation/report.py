@@ -15,6 +15,7 @@ from .data_set import DataSet
 from .published_split import LISTS
 
 REPORT = "prepare.json"
+SHOWN = 3
 SAME_RUN = ("data_set", "form", "recipe", "transforms", "split", "split_sha256", "seed")
 
 
@@ -82,14 +83,21 @@ def odd_things(
         lines.append(f"{one} and {other} have the same label, so they are one acquisition twice, {where}")
     lines += [f"no case of the list {key} is there" for key in LISTS if wanted[key] and not chosen[key]]
     for key, number in wanted.get("labeled_counts", {}).items():
-        left = chosen["labeled_counts"][key]
+        left, training = chosen["labeled_counts"][key], chosen["training"]
         if left != number:
-            lines.append(f"labelled cases are missing: {key} is --labeled {left}, not {number}")
+            line = f"labelled cases are missing: {key} has {left}, not {number}"
+            lines.append(line + _in_their_place(number, training[left:number]))
     for key, names in wanted.get("labeled", {}).items():
         left = len(chosen["labeled"][key])
         if left != len(names):
             lines.append(f"labelled cases are missing: {key} has {left}, not {len(names)}")
     return lines
+
+
+def _in_their_place(number: int, cases: list[str]) -> str:
+    """Say which training cases come next, where the first ones are the labelled ones."""
+    more = f" and {len(cases) - SHOWN} more" if len(cases) > SHOWN else ""
+    return f"; --labeled {number} takes {', '.join(cases[:SHOWN])}{more} in their place" if cases else ""
 
 
 def dataset_json(data_set: DataSet, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

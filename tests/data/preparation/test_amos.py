@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,31 +12,16 @@ import pytest
 from medssl_components.data import CaseFolder, DataError, case_name, check_cases
 from medssl_components.data.preparation import load_split, prepare_folder
 
-AFFINE = np.diag([-0.7, -0.7, 5.0, 1.0])
-SHAPES = {"amos_0001": (22, 20, 12), "amos_0507": (12, 20, 22), "amos_0008": (20, 18, 11)}
 
-
-def organs(name: str, tools) -> np.ndarray:
-    label = tools["corner"](SHAPES[name], 15)
-    label[-1, 0, int(name[-1])] = 10
-    return label
+@pytest.fixture
+def fake(fake_downloads: ModuleType) -> ModuleType:
+    """The fakes of this data set."""
+    return fake_downloads.amos
 
 
 @pytest.fixture
-def tree(tmp_path: Path, tools) -> Path:
-    source = tmp_path / "amos22"
-    for name in SHAPES:
-        part = "Va" if name == "amos_0008" else "Tr"
-        label = organs(name, tools)
-        tools["write_nifti"](source / f"images{part}" / f"{name}.nii.gz", label.astype(np.int16) * 30 - 100, AFFINE)
-        tools["write_nifti"](source / f"labels{part}" / f"{name}.nii.gz", label, AFFINE)
-    tools["write_nifti"](source / "imagesTs" / "amos_0002.nii.gz", np.zeros((4, 4, 4), np.int16), AFFINE)
-    junk = tmp_path / "amos22" / "__MACOSX" / "imagesTr" / "._amos_0001.nii.gz"
-    junk.parent.mkdir(parents=True)
-    junk.write_bytes(b"\0")
-    (source / "imagesTr" / "._amos_0001.nii.gz").write_bytes(b"\0")
-    (source / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "8": "arota"}}))
-    return source
+def tree(tmp_path: Path, fake: ModuleType) -> Path:
+    return fake.download(tmp_path / "amos22")
 
 
 @pytest.fixture
@@ -48,7 +34,7 @@ def test_the_published_split_has_these_cases() -> None:
     assert {"amos_0001", "amos_0507"} <= {*split["training"], *split["validation"]} and "amos_0008" in split["test"]
 
 
-def test_import_by_split_modality_and_slices_along_another_axis(tree, split, tmp_path, tools) -> None:
+def test_import_by_split_modality_and_slices_along_another_axis(fake, tree, split, tmp_path, tools) -> None:
     report = prepare_folder("amos", tree, tmp_path / "out", recipe="none", split=split)
     assert {name: record["modality"] for name, record in report["cases"].items()} == {
         "amos_0001": "CT",
@@ -58,17 +44,17 @@ def test_import_by_split_modality_and_slices_along_another_axis(tree, split, tmp
     assert report["warnings"] == [
         "amos_0507: its shape is 12 x 20 x 22: its slices are not along the last axis, and it stays so"
     ]
-    for name in SHAPES:
+    for name in fake.NAMES:
         part = "Ts" if name == "amos_0008" else "Tr"
         label, affine = tools["load"](tmp_path / "out" / f"labels{part}" / f"{name}.nii.gz")
-        assert np.array_equal(label, organs(name, tools)) and np.allclose(affine, AFFINE)
+        assert np.array_equal(label, fake.organs(name)) and np.allclose(affine, fake.AFFINE)
     labels = json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"]
     assert (labels["aorta"], labels["pancreas"], labels["duodenum"], len(labels)) == (8, 10, 13, 16)
 
 
-def test_recipe_resizes_as_stored_and_a_bundle_can_read_it(tree, split, tmp_path, tools) -> None:
+def test_recipe_resizes_as_stored_and_a_bundle_can_read_it(fake, tree, split, tmp_path, tools) -> None:
     prepare_folder("amos", tree, tmp_path / "out", split=split)
-    for name in SHAPES:
+    for name in fake.NAMES:
         part = "Ts" if name == "amos_0008" else "Tr"
         assert tools["load"](tmp_path / "out" / f"images{part}" / f"{name}.nii.gz")[0].shape == (160, 160, 80)
     folder = CaseFolder(str(tmp_path / "out"), labeled=["amos_0507"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,58 +12,16 @@ from scipy.ndimage import zoom
 from medssl_components.data import CaseFolder, DataError, case_name
 from medssl_components.data.preparation import load_split, prepare_folder
 
-SHAPE = (20, 18, 6, 12)
-AFFINE = np.array([[-1.25, 0, 0, 90], [0, 1.5, 0, -70], [0, 0, 9.0, 11], [0, 0, 0, 1]])
-SHEARED = AFFINE + np.array([[0, 0.05, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-HEADER = ",External code,VendorName,Vendor,Centre,ED,ES,Age,Pathology,Sex,Height,Weight"
-# Their frames are those of the published splits; the last one has no labels.
-SUBJECTS = {
-    "A0S9V9": ("Training/Labeled", "Siemens,A,1,0,9.0"),
-    "A1E9Q1": ("Training/Labeled", "Siemens,A,1,0,9"),
-    "A5D0G0": ("Validation", "Philips,B,2.0,0,10"),
-    "D3K5Q2": ("Testing", "GE,C,4,11,0"),
-    "A6B7Y4": ("Testing", "Canon,D,5,1,10"),
-    "A2E3W4": ("Training/Unlabeled", "GE,C,4,0,0"),
-}
 
-
-def label(frame: int) -> np.ndarray:
-    """Three structures at three places, the first at a height that tells the frame, in slices 1 to 4."""
-    body = np.zeros(SHAPE[:3], np.uint8)
-    body[7:9, 6 : 8 + frame % 3, 1:4] = 1
-    body[9:12, 6:8, 1:5] = 2
-    body[12, 10:12, 2 : 3 + frame % 2] = 3
-    return body
-
-
-def frames(code: str) -> list[int]:
-    return [int(float(text)) for text in SUBJECTS[code][1].split(",")[-2:]]
-
-
-def write_subject(folder: Path, code: str, tools, affine: np.ndarray = AFFINE) -> None:
-    """Every voxel of an image is 100 t + x, so it tells its frame and its column."""
-    image = np.zeros(SHAPE, np.int16) + np.arange(SHAPE[0], dtype=np.int16)[:, None, None, None]
-    image += 100 * np.arange(SHAPE[3], dtype=np.int16)
-    truth = np.zeros(SHAPE, np.uint8)
-    if "Unlabeled" not in SUBJECTS[code][0]:
-        for frame in frames(code):
-            truth[..., frame] = label(frame)
-    tools["write_nifti"](folder / f"{code}_sa.nii.gz", image, affine)
-    tools["write_nifti"](folder / f"{code}_sa_gt.nii.gz", truth, affine)
+@pytest.fixture
+def fake(fake_downloads: ModuleType) -> ModuleType:
+    """The fakes of this data set."""
+    return fake_downloads.mnms
 
 
 @pytest.fixture
-def tree(tmp_path: Path, tools) -> Path:
-    source = tmp_path / "OpenDataset"
-    for code, (folder, _) in SUBJECTS.items():
-        write_subject(source / folder / code, code, tools, SHEARED if code == "A6B7Y4" else AFFINE)
-    rows = [f"{number},{code},{row},67,Other,M,," for number, (code, (_, row)) in enumerate(SUBJECTS.items())]
-    table(source).write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8-sig")
-    return source
-
-
-def table(source: Path) -> Path:
-    return source / "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
+def tree(tmp_path: Path, fake: ModuleType) -> Path:
+    return fake.download(tmp_path / "OpenDataset")
 
 
 def run(tree: Path, out: Path, **options: object) -> dict:
@@ -87,7 +46,7 @@ def test_splits_have_every_labelled_frame_once_and_a_domain_for_each() -> None:
             assert len(split["domains"]) == len(split["training"]) + size == 640
 
 
-def test_a_subject_gives_the_two_frames_of_the_table(tree, tmp_path, tools) -> None:
+def test_a_subject_gives_the_two_frames_of_the_table(fake, tree, tmp_path, tools) -> None:
     report = run(tree, tmp_path / "out")
     assert report["counts"] == {
         "training": 6,
@@ -97,17 +56,17 @@ def test_a_subject_gives_the_two_frames_of_the_table(tree, tmp_path, tools) -> N
         "missing": 630,
         "not_used": 0,
     }
-    names = {f"{code}_sa_{frame}" for code in SUBJECTS if code != "A2E3W4" for frame in frames(code)}
+    names = {f"{code}_sa_{frame}" for code in fake.SUBJECTS if code != "A2E3W4" for frame in fake.frames(code)}
     assert set(report["cases"]) == names and len(names) == 10
     for name in names:
         code, frame = name.split("_sa_")
         part = "Ts" if code in ("A0S9V9", "A1E9Q1") else "Tr"
         image, affine = tools["load"](tmp_path / "out" / f"images{part}" / f"{name}.nii.gz")
-        expected = np.broadcast_to(np.arange(SHAPE[0])[:, None, None] + 100 * int(frame), SHAPE[:3])
+        expected = np.broadcast_to(np.arange(fake.SHAPE[0])[:, None, None] + 100 * int(frame), fake.SHAPE[:3])
         assert np.array_equal(image, expected)
-        assert np.allclose(affine, SHEARED if code == "A6B7Y4" else AFFINE)
+        assert np.allclose(affine, fake.SHEARED if code == "A6B7Y4" else fake.AFFINE)
         found, affine = tools["load"](tmp_path / "out" / f"labels{part}" / f"{name}.nii.gz")
-        assert np.array_equal(found, label(int(frame))) and set(np.unique(found)) == {0, 1, 2, 3}
+        assert np.array_equal(found, fake.label(int(frame))) and set(np.unique(found)) == {0, 1, 2, 3}
     case = report["cases"]["A5D0G0_sa_10"]
     assert [case[key] for key in ("subject", "phase", "frame", "vendor", "centre", "domain")] == [
         "A5D0G0",
@@ -142,13 +101,13 @@ def test_one_folder_serves_all_splits_with_their_domains(tree, tmp_path) -> None
     assert split["domains"]["A6B7Y4_sa_1"] == "D" and split["labeled"] == {"2%": ["A5D0G0_sa_10", "A5D0G0_sa_0"]}
 
 
-def test_recipe_crops_and_zooms_as_published(tree, tmp_path, tools) -> None:
+def test_recipe_crops_and_zooms_as_published(fake, tree, tmp_path, tools) -> None:
     """Arrays are z, y, x there: 32 x 144 x 144; slices 1 to 4 are labelled, the last one is lost."""
     report = run(tree, tmp_path / "out", recipe="ad")
     assert any(note.startswith("given-ROI protocol") for note in report["notes"])
     box = np.s_[1:4, 3:15, 4:16]  # 18 // 2 -+ 18 // 3, 20 // 2 -+ 20 // 3
-    image = np.broadcast_to(np.arange(SHAPE[0])[:, None, None] + 1000, SHAPE[:3]).transpose(2, 1, 0)[box]
-    for kind, volume in (("images", image), ("labels", label(10).transpose(2, 1, 0)[box])):
+    image = np.broadcast_to(np.arange(fake.SHAPE[0])[:, None, None] + 1000, fake.SHAPE[:3]).transpose(2, 1, 0)[box]
+    for kind, volume in (("images", image), ("labels", fake.label(10).transpose(2, 1, 0)[box])):
         expected = zoom(volume, (32 / 3, 144 / 12, 144 / 12), order=0)
         found, affine = tools["load"](tmp_path / "out" / f"{kind}Tr" / "A5D0G0_sa_10.nii.gz")
         assert np.array_equal(found.transpose(2, 1, 0), expected)
@@ -156,12 +115,12 @@ def test_recipe_crops_and_zooms_as_published(tree, tmp_path, tools) -> None:
         assert np.allclose(affine, np.diag(affine.diagonal())) and (affine.diagonal() > 0).all()
 
 
-def test_odd_headers_and_labels_in_other_frames_are_reported(tree, tmp_path, tools) -> None:
+def test_odd_headers_and_labels_in_other_frames_are_reported(fake, tree, tmp_path, tools) -> None:
     path = tree / "Testing" / "D3K5Q2" / "D3K5Q2_sa_gt.nii.gz"
-    truth = np.zeros(SHAPE, np.uint8)
+    truth = np.zeros(fake.SHAPE, np.uint8)
     truth[7, 8, 3, 11] = 1
     truth[7, 8, 3, 3] = 1
-    tools["write_nifti"](path, truth, AFFINE + np.eye(4, k=3))
+    tools["write_nifti"](path, truth, fake.AFFINE + np.eye(4, k=3))
     lines = run(tree, tmp_path / "out")["warnings"]
     assert "A6B7Y4_sa_1: its axes are 1.9 degrees from right angles; they stay so" in lines
     where = "D3K5Q2_sa_gt.nii.gz: its labels are in the frames 3, 11, the table names 0, 11, which are taken"
@@ -172,8 +131,8 @@ def test_odd_headers_and_labels_in_other_frames_are_reported(tree, tmp_path, too
     assert message(tree, tmp_path / "ad", recipe="ad").startswith(f"{path}: the label is empty")
 
 
-def test_a_vendor_that_the_split_does_not_say_is_reported(tree, tmp_path) -> None:
-    path = table(tree)
+def test_a_vendor_that_the_split_does_not_say_is_reported(fake, tree, tmp_path) -> None:
+    path = fake.table(tree)
     path.write_text(path.read_text().replace("Canon,D,5", "Canon,C,5"))
     text = "its files say that it is of the domain 'C', the split says 'D'"
     lines = [line for line in run(tree, tmp_path / "out")["warnings"] if text in line]
@@ -188,25 +147,25 @@ def test_a_split_of_ones_own_gets_the_domains_of_the_table(tree, tmp_path, tools
     assert written["domains"] == {"A5D0G0_sa_0": "B", "A0S9V9_sa_9": "A"}
 
 
-def test_broken_scans_are_one_line_that_names_the_file(tree, tmp_path, tools) -> None:
+def test_broken_scans_are_one_line_that_names_the_file(fake, tree, tmp_path, tools) -> None:
     folder = tree / "Validation" / "A5D0G0"
-    truth = np.zeros(SHAPE, np.uint8)
+    truth = np.zeros(fake.SHAPE, np.uint8)
     truth[2, 2, 2, (0, 10)] = (4, 1)
-    path = tools["write_nifti"](folder / "A5D0G0_sa_gt.nii.gz", truth, AFFINE)
+    path = tools["write_nifti"](folder / "A5D0G0_sa_gt.nii.gz", truth, fake.AFFINE)
     assert message(tree, tmp_path / "out") == f"{path}: 1 voxel(s) have the label 4, which is none of 0, 1, 2, 3"
-    tools["write_nifti"](path, truth.transpose(1, 0, 2, 3), AFFINE)
+    tools["write_nifti"](path, truth.transpose(1, 0, 2, 3), fake.AFFINE)
     assert message(tree, tmp_path / "out").startswith(f"{path}: has the shape (18, 20, 6, 12), but its image has (20,")
     for role in ("sa", "sa_gt"):
-        tools["write_nifti"](folder / f"A5D0G0_{role}.nii.gz", np.zeros(SHAPE[:3] + (8,), np.uint8), AFFINE)
+        tools["write_nifti"](folder / f"A5D0G0_{role}.nii.gz", np.zeros(fake.SHAPE[:3] + (8,), np.uint8), fake.AFFINE)
     image = folder / "A5D0G0_sa.nii.gz"
     assert message(tree, tmp_path / "out").startswith(f"{image}: has 8 frames, but the table names 10")
-    tools["write_nifti"](image, np.zeros(SHAPE[:3], np.uint8), AFFINE)
+    tools["write_nifti"](image, np.zeros(fake.SHAPE[:3], np.uint8), fake.AFFINE)
     assert message(tree, tmp_path / "out").startswith(f"{image}: has the shape (20, 18, 6); a 4-D file")
-    write_subject(folder, "A5D0G0", tools)
+    fake.write_subject(folder, "A5D0G0")
     image.write_bytes(image.read_bytes()[:-200])
     assert message(tree, tmp_path / "out").startswith(f"{image}: cannot be read")
-    write_subject(folder, "A5D0G0", tools)
-    write_subject(tree / "copy", "A5D0G0", tools)
+    fake.write_subject(folder, "A5D0G0")
+    fake.write_subject(tree / "copy", "A5D0G0")
     assert f"another image of the case 'A5D0G0' is {image}" in message(tree, tmp_path / "out")
 
 
@@ -231,23 +190,23 @@ def test_missing_labels_and_whole_splits_say_which_frame(tree, tmp_path) -> None
     ],
     ids=["column", "half a frame", "no frame", "twice"],
 )
-def test_a_broken_table_is_one_line_that_names_it(tree, tmp_path, change, text) -> None:
-    table(tree).write_text(change(table(tree).read_text(encoding="utf-8-sig")))
-    assert message(tree, tmp_path / "out").startswith(f"{table(tree)}: {text}")
+def test_a_broken_table_is_one_line_that_names_it(fake, tree, tmp_path, change, text) -> None:
+    fake.table(tree).write_text(change(fake.table(tree).read_text(encoding="utf-8-sig")))
+    assert message(tree, tmp_path / "out").startswith(f"{fake.table(tree)}: {text}")
 
 
-def test_scans_without_their_table_or_their_row(tree, tmp_path, tools) -> None:
-    write_subject(tree / "Testing" / "Z9Z9Z9", "A0S9V9", tools)
+def test_scans_without_their_table_or_their_row(fake, tree, tmp_path, tools) -> None:
+    fake.write_subject(tree / "Testing" / "Z9Z9Z9", "A0S9V9")
     for role in ("sa", "sa_gt"):
         path = tree / "Testing" / "Z9Z9Z9" / f"A0S9V9_{role}.nii.gz"
         path.rename(path.with_name(f"Z9Z9Z9_{role}.nii.gz"))
     assert message(tree, tmp_path / "out").startswith(f"{tree / 'Testing' / 'Z9Z9Z9' / 'Z9Z9Z9_sa'}")
-    text = table(tree).read_text()
-    table(tree).unlink()
-    assert message(tree, tmp_path / "out") == f"{tree}: holds scans of M&Ms and no {table(tree).name}; add it"
+    text = fake.table(tree).read_text()
+    fake.table(tree).unlink()
+    assert message(tree, tmp_path / "out") == f"{tree}: holds scans of M&Ms and no {fake.table(tree).name}; add it"
     for folder in ("a", "b"):
         (tree / folder).mkdir()
-        (tree / folder / table(tree).name).write_text(text)
+        (tree / folder / fake.table(tree).name).write_text(text)
     assert "holds scans of M&Ms and 2 tables" in message(tree, tmp_path / "out")
     with pytest.raises(DataError, match="holds no image of mnms, frame CASE of SUBJECT/SUBJECT_sa"):
         prepare_folder("mnms", tmp_path / "OpenDataset" / "a", tmp_path / "out")

@@ -172,6 +172,19 @@ def test_processes_give_the_same_files(run, tmp_path) -> None:
     assert one == two and list(one["cases"]) == list(two["cases"])
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_progress_is_told_of_every_case(run, processes: int) -> None:
+    seen = []
+
+    def bar(done, total: int):
+        for item in done:
+            seen.append((item[0], total))
+            yield item
+
+    report = run(progress=bar, processes=processes)
+    assert sorted(seen) == [(name, 3) for name in sorted(report["cases"])]
+
+
 def test_nothing_is_written_into_a_folder_of_others(run, tmp_path) -> None:
     out = tmp_path / "out"
     (out / "imagesTr").mkdir(parents=True)
@@ -230,7 +243,7 @@ def test_a_partial_download_lists_what_is_missing_and_grows(run, la_tree, tmp_pa
     assert report["missing"] == {name: f"{name}/lgemri.nrrd" for name in hidden}
     assert report["warnings"] == [
         "no case of the list test is there",
-        "labelled cases are missing: 50% is --labeled 0, not 1",
+        f"labelled cases are missing: 50% has 0, not 1; --labeled 1 takes {names[1]} in their place",
     ]
     split = json.loads((tmp_path / "out" / "split.json").read_text())
     assert (split["training"], split["test"], split["missing"]) == ([names[1]], [], [names[0], names[2]])

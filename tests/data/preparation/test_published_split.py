@@ -58,15 +58,20 @@ def test_known_facts_of_the_lists() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"test": ["a"]}, "the case 'a' is in training and again in test"),
-        ({"training": ["a", "b", "b"]}, "the case 'b' is in training and again in training"),
-        ({"training": []}, "has no training cases"),
+        ({"test": ["a"]}, "the case 'a' is in two lists, training and test; keep it in one"),
+        ({"training": ["a", "b", "b"]}, "the case 'b' is twice in the list training; keep it once"),
+        ({"training": []}, "is no split file; give it the lists training, validation and test"),
         ({"counts": {"test": 2}}, "test has 1 cases, but counts says 2"),
         ({"labeled": {"10%": ["c"]}}, "labeled 10% names 'c'"),
         ({"labeled": {"10%": ["a"]}, "counts": {"labeled": {"10%": 2}}}, "labeled has .* but counts says"),
         ({"labeled_counts": {"10%": 3}}, "labeled_counts 10% is 3 of 2 training cases"),
-        ({"training": 5}, "cannot be read as a split"),
-        ({"domains": {"a": "mr", "b": "ct"}}, "domains has no entry for 'c'; give every case a domain, or none"),
+        ({"training": 5}, "is no split file; give it the lists training, validation and test"),
+        ({"labeled_counts": {"10%": "all"}}, "labeled_counts 10% is 'all' of 2 training cases"),
+        ({"counts": 3}, "counts is no table of numbers"),
+        (
+            {"domains": {"a": "mr", "b": "ct"}},
+            "domains has no entry for 'c'; give every case of the split a domain, or none",
+        ),
     ],
 )
 def test_a_broken_split_is_one_line(tmp_path: Path, change: dict, message: str) -> None:
