@@ -22,7 +22,8 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from medssl_components.data import CaseFolder, case_name  # noqa: E402
+from medssl_components.data import CaseFolder, DataError, case_name  # noqa: E402
+from medssl_components.packaging import bundle_folder  # noqa: E402
 
 logger = logging.getLogger("medssl")
 
@@ -89,7 +90,7 @@ def train_if_needed(bundle: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the script; it becomes the server's process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=Path("dbisl"), help="name in bundles/, or a bundle's folder")
+    parser.add_argument("--bundle", default="dbisl", help="name in bundles/, or a bundle's folder")
     parser.add_argument("--studies", help="folder of scans, labels in labels/final/ of it, or a DICOMweb address")
     parser.add_argument("--uncertainty", default="entropy", help="what to score studies by, or disagreement")
     parser.add_argument("--host", default="127.0.0.1", help="the machine itself by default: there is no password")
@@ -97,7 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-    bundle = options.bundle if options.bundle.is_dir() else REPOSITORY / "bundles" / options.bundle
+    try:
+        bundle = bundle_folder(options.bundle)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
     link_bundle(bundle)
     train_if_needed(bundle)
     studies = options.studies or demo_studies(REPOSITORY / "demo_output" / "studies")

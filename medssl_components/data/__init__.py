@@ -2,8 +2,9 @@
 """From a folder of scans to batches of labelled and unlabelled patches."""
 
 from .case_dataset import CaseDataset
-from .case_folder import CaseFolder, CaseList
-from .case_names import CaseNameFormatter, case_name, group_channels, image_entry, is_volume, stem
+from .case_folder import CaseFolder
+from .case_list import CaseList
+from .case_names import CaseNameFormatter, case_name, group_channels, image_entry, is_volume, stem, volumes_in
 from .check_cases import check_case, check_cases, warn_if_built_in
 from .check_disjoint import check_disjoint
 from .check_outputs import check_outputs

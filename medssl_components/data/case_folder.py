@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .case_names import group_channels, image_entry, is_volume, stem
+from .case_list import CaseList
+from .case_names import group_channels, image_entry, stem, volumes_in
 from .check_disjoint import check_disjoint
 from .errors import DataError
 from .split_file import SplitFile, find_split, read_split
@@ -18,40 +19,6 @@ from .synthetic import synthetic_folder
 BUILT_IN = "builtin:"
 PARTS = ("labeled", "unlabeled", "validation", "test")
 logger = logging.getLogger(__name__)
-
-
-class CaseList(Sequence):
-    """A list of cases, `{"image": path or paths, "label": path}`, that looks at the disk only when it is first used.
-
-    Where the split gives domains, a case has the key "domain" too.
-
-    Args:
-        folder: the folder that the cases come from.
-        part: "labeled", "unlabeled", "validation" or "test".
-    """
-
-    def __init__(self, folder: CaseFolder, part: str) -> None:
-        self.folder = folder
-        self.part = part
-
-    @cached_property
-    def _cases(self) -> list[dict[str, Any]]:
-        names = self.folder.names[self.part]
-        if not names and self.part in ("labeled", "test"):
-            raise DataError(self.folder.why_empty(self.part))
-        return [self.folder.item(name, labeled=self.part != "unlabeled") for name in names]
-
-    def __len__(self) -> int:
-        return len(self._cases)
-
-    def __getitem__(self, index: int | slice) -> Any:
-        return self._cases[index]
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._cases)
-
-    def __repr__(self) -> str:
-        return f"CaseList({self.part!r} of {self.folder.dataset_dir})"
 
 
 class CaseFolder:
@@ -236,7 +203,7 @@ class CaseFolder:
 
     def _scan_labels(self, part: str) -> dict[str, Path]:
         found: dict[str, Path] = {}
-        for path in _volumes(self.root / f"labels{part}"):
+        for path in volumes_in(self.root / f"labels{part}"):
             name = stem(path)
             if name in found:
                 raise DataError(f"{path}: another label of the case {name!r} is {found[name]}; remove one of the two")
@@ -244,9 +211,5 @@ class CaseFolder:
         return found
 
     def _scan_images(self, part: str) -> dict[str, list[Path]]:
-        paths = _volumes(self.root / f"images{part}")
+        paths = volumes_in(self.root / f"images{part}")
         return group_channels(paths, self.in_channels, self._scan_labels(part))
-
-
-def _volumes(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []

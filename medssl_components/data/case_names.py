@@ -14,6 +14,11 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
+def volumes_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that are volumes, by name; none if there is no such folder."""
+    return sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+
+
 def is_volume(path: Path) -> bool:
     """Say whether a path looks like a volume that can be read, leaving out hidden files such as `._a.nii`."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .case_folder import BUILT_IN, PARTS, CaseList
+from .case_folder import BUILT_IN, PARTS
+from .case_list import CaseList
 from .case_names import case_name
 from .check_disjoint import check_disjoint
 from .errors import DataError

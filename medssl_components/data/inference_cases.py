@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .case_folder import BUILT_IN, CaseFolder
-from .case_names import group_channels, image_entry, is_volume
+from .case_names import group_channels, image_entry, volumes_in
 from .errors import DataError
 
 
@@ -38,7 +38,7 @@ def inference_cases(
         if not root.is_dir():
             raise DataError(f"dataset_dir {dataset_dir!r} is not a folder; give one with scans in it, or --inputs")
         folder = root / "imagesTs" if (root / "imagesTs").is_dir() else root
-        paths = [path for path in folder.iterdir() if is_volume(path)]
+        paths = volumes_in(folder)
     if not paths:
         test = CaseFolder(dataset_dir, split=split, in_channels=in_channels)
         if not dataset_dir.startswith(BUILT_IN) and not (test.root / "imagesTr").is_dir():

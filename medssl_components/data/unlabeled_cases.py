@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .case_folder import CaseList
-from .case_names import case_name, group_channels, image_entry, is_volume
+from .case_list import CaseList
+from .case_names import case_name, group_channels, image_entry, volumes_in
 from .errors import DataError
 from .flag import flag
 
@@ -56,7 +56,7 @@ def unlabeled_cases(
 def _beside(labeled: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     taken = _real_files((*labeled, *validation))
     folders = dict.fromkeys(Path(_paths(case["image"])[0]).parent for case in labeled)
-    found = (path for folder in folders for path in sorted(folder.iterdir()) if is_volume(path))
+    found = (path for folder in folders for path in volumes_in(folder))
     return _group([path for path in found if os.path.realpath(path) not in taken], _channels(labeled))
 
 
@@ -64,7 +64,7 @@ def _further(unlabeled_dir: str, known: Sequence[dict[str, Any]], in_channels: i
     folder = Path(unlabeled_dir)
     if not folder.is_dir():
         raise DataError(f"unlabeled_dir {unlabeled_dir!r} is not a folder; give one with unlabelled scans in it")
-    found = _group(sorted(path for path in folder.iterdir() if is_volume(path)), in_channels)
+    found = _group(volumes_in(folder), in_channels)
     if not found:
         raise DataError(f"unlabeled_dir {unlabeled_dir!r} has no NIfTI, NRRD or MetaImage file in it; give another")
     names, taken = {case_name(case["image"]) for case in known}, _real_files(known)

@@ -4,7 +4,7 @@
 from .bake_overlay import bake_overlay
 from .bundle_source import REPOSITORY, BundleSource, bundle_folder, open_bundle
 from .check_weights import check_weights, fit_weights, read_weights
-from .checksums import read_checksums, sha256_of, write_checksums
+from .checksums import read_checksums, write_checksums
 from .describe_network import describe_network
 from .json_text import json_text
 from .large_files import LargeFile, read_large_files, write_large_files

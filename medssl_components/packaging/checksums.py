@@ -7,9 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..data import DataError
-from ..data import hash_of as hash_of
-from ..data import sha256_of as sha256_of
+from ..data import DataError, sha256_of
 from .safe_path import safe_path
 
 NAME = "SHA256SUMS"

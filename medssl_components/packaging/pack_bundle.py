@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
 
-from ..data import DataError
+from ..data import DataError, sha256_of
 from . import checksums, large_files
 from .bake_overlay import bake_overlay
 from .bundle_source import open_bundle
 from .check_weights import fit_weights, read_weights
-from .checksums import sha256_of, write_checksums
+from .checksums import write_checksums
 from .describe_network import describe_network
 from .json_text import json_text
 from .large_files import LargeFile, write_large_files

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from ..data import DataError
+from ..data import DataError, hash_of
 from . import checksums, large_files
 from .check_weights import read_weights
-from .checksums import hash_of, read_checksums
+from .checksums import read_checksums
 from .large_files import read_large_files
 from .packed_files import FolderFiles, ZipFiles, packed_files
 

@@ -5,9 +5,8 @@ import io
 
 import pytest
 
-from medssl_components.data import DataError
-from medssl_components.packaging import read_checksums, sha256_of, write_checksums
-from medssl_components.packaging.checksums import hash_of
+from medssl_components.data import DataError, hash_of, sha256_of
+from medssl_components.packaging import read_checksums, write_checksums
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

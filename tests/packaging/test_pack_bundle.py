@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from medssl_components import __version__
-from medssl_components.data import DataError
-from medssl_components.packaging import Weights, pack_bundle, read_large_files, sha256_of
+from medssl_components.data import DataError, sha256_of
+from medssl_components.packaging import Weights, pack_bundle, read_large_files
 
 URL = "https://example.org/model.pt"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from medssl_components import __version__
-from medssl_components.data import DataError
-from medssl_components.packaging import Weights, pack_bundle, sha256_of, verify_bundle, write_checksums
+from medssl_components.data import DataError, sha256_of
+from medssl_components.packaging import Weights, pack_bundle, verify_bundle, write_checksums
 
 MODEL = "models/model.pt"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..case_folder import CaseFolder
-from ..case_names import CHANNEL, is_volume, stem
+from ..case_names import CHANNEL, stem, volumes_in
 from ..dataset_json import channels_of, labels_of
 from ..errors import DataError
 from ..header import read_header
@@ -51,15 +51,13 @@ def count_channels(root: Path, described: DatasetJson) -> int:
         root: the data set's folder.
         described: what its `dataset.json` says.
     """
-    folder = root / "imagesTr"
-    paths = sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+    paths = volumes_in(root / "imagesTr")
     if not paths:
         raise DataError(CaseFolder(str(root)).why_empty("labeled"))
     if described.channels:
         return len(described.channels)
     matches = [CHANNEL.match(stem(path)) for path in paths]
-    labels = root / "labelsTr"
-    labelled = {stem(path) for path in labels.iterdir() if is_volume(path)} if labels.is_dir() else set()
+    labelled = {stem(path) for path in volumes_in(root / "labelsTr")}
     if all(matches) and not labelled & {stem(path) for path in paths}:
         groups: dict[str, list[int]] = {}
         for match in matches:

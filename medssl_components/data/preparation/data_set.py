@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+# a note of every recipe that crops around the label
+GIVEN_ROI = "given-ROI protocol: the crop is made with the ground truth, of test cases as well; say so with every score"
+
 
 @dataclass(frozen=True)
 class RawCase:

@@ -10,13 +10,12 @@ import numpy as np
 
 from ..errors import DataError, reason
 from ..header import read_header
-from .data_set import DataSet, Form, ImportedCase, RawCase, Recipe
+from .data_set import GIVEN_ROI, DataSet, Form, ImportedCase, RawCase, Recipe
 from .read_case import check_shapes, map_labels, read_case
 
 SPACING = 0.625
 HEADER_SPACINGS = (1.0, SPACING)
 CAVITY = 255
-GIVEN_ROI = "given-ROI protocol: the crop is made with the ground truth, of test cases as well; say so with every score"
 
 
 def read_nrrd(raw: RawCase) -> ImportedCase:

@@ -9,8 +9,7 @@ import nibabel
 import numpy as np
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from .data_set import DataSet, Form, ImportedCase, RawCase, Recipe
-from .la import GIVEN_ROI
+from .data_set import GIVEN_ROI, DataSet, Form, ImportedCase, RawCase, Recipe
 from .read_case import read_case
 
 STRAY = 421

@@ -11,8 +11,7 @@ import numpy as np
 
 from ..errors import DataError, reason
 from ..header import read_header
-from .data_set import DataSet, Form, ImportedCase, RawCase, Recipe
-from .la import GIVEN_ROI
+from .data_set import GIVEN_ROI, DataSet, Form, ImportedCase, RawCase, Recipe
 from .mnms_table import FRAME, find_frames, read_table
 from .read_case import TOLERANCE, map_labels
 

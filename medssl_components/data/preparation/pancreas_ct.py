@@ -8,9 +8,8 @@ from functools import partial
 import nibabel
 import numpy as np
 
-from .data_set import DataSet, Form, ImportedCase, RawCase, Recipe
+from .data_set import GIVEN_ROI, DataSet, Form, ImportedCase, RawCase, Recipe
 from .find_series import find_series
-from .la import GIVEN_ROI
 from .label_place import check_place
 from .read_case import TOLERANCE, check_shapes, map_labels, read_volume
 from .read_series import read_series
