@@ -14,7 +14,10 @@ def calls(monkeypatch):
     seen = []
     monkeypatch.setattr(dist, "is_initialized", lambda: any(name == "init" for name, _ in seen))
     monkeypatch.setattr(dist, "init_process_group", lambda backend: seen.append(("init", backend)))
+    monkeypatch.setattr(dist, "get_backend", lambda: dict(seen)["init"])
+    monkeypatch.setattr(dist, "barrier", lambda: seen.append(("barrier", None)))
     monkeypatch.setattr(dist, "destroy_process_group", lambda: seen.clear())
+    monkeypatch.setattr("time.sleep", lambda seconds: seen.append(("sleep", seconds)))
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: seen.append(("device", index)))
     monkeypatch.setattr("ignite.distributed.sync", lambda: seen.append(("sync", None)))
     return seen
@@ -34,4 +37,14 @@ def test_starting_and_stopping_twice_is_starting_and_stopping_once(calls):
     assert calls == [("init", "gloo"), ("sync", None)]
     stop_processes()
     stop_processes()
-    assert calls == []
+    assert [name for name, _ in calls] == ["sleep"]
+
+
+@pytest.mark.parametrize("backend", ["gloo", "nccl"])
+def test_no_process_leaves_before_the_others_are_done(calls, monkeypatch, backend):
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: seen_at_the_end.extend(calls))
+    seen_at_the_end = []
+    calls.append(("init", backend))
+    stop_processes()
+    assert [name for name, _ in seen_at_the_end] == ["init", "barrier"]
+    assert [name for name, _ in calls[2:]] == ["sleep"] * (backend == "gloo")
