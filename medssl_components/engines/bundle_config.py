@@ -8,11 +8,13 @@ import inspect
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from pydoc import locate
 from typing import Any
 
 from monai.bundle import ConfigParser, ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
 
 from ..data import DataError
 
@@ -20,6 +22,7 @@ RUNNER_IDS = {"imports", "initialize", "run", "finalize", "displayable_configs",
 TRACKING_IDS = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 SETTINGS = ("in_channels", "num_classes", "spacing", "intensity", "patch_size", "network_def")
 ALONG = ("class_names", "split")
+JSON_WORDS = {"true": True, "false": False, "null": None}
 
 
 def find_bundle_root(name: str) -> str:
@@ -53,13 +56,19 @@ def calling_parser() -> ConfigParser:
 def check_options(bundle_root: str) -> None:
     """Stop at a top-level id that no config file of the bundle has and nothing refers to, such as a misspelt option.
 
+    The words true, false and null become JSON's values first: MONAI's command line passes them as text, and any text is
+    true for Python.
+
     Args:
         bundle_root: the bundle's folder.
 
     Raises:
         DataError: with the nearest spelling.
     """
-    config = calling_parser().config
+    parser = calling_parser()
+    config = parser.config
+    for id, value in _read_json_words(config):
+        parser.ref_resolver.items[id].update_config(value)
     known = RUNNER_IDS | TRACKING_IDS | _shipped_ids(bundle_root)
     for key in config:
         if key not in known and not _is_referred_to(key, config):
@@ -109,6 +118,17 @@ def _agree(trained: Any, here: Any) -> bool:
     suits = getattr(locate(str(here.get("_target_"))), "fits_all_weights", {})
     changed = {name for name in trained.keys() | here.keys() if trained.get(name) != here.get(name)}
     return all(name in suits and here.get(name) == suits[name] for name in changed)
+
+
+def _read_json_words(config: dict[str, Any] | list[Any], id: str = "") -> Iterator[tuple[str, Any]]:
+    """Replace each word by its value, in place, and yield its id and the value."""
+    for key, value in config.items() if isinstance(config, dict) else enumerate(config):
+        own_id = f"{id}{ID_SEP_KEY}{key}" if id else str(key)
+        if isinstance(value, (dict, list)):
+            yield from _read_json_words(value, own_id)
+        elif isinstance(value, str) and value in JSON_WORDS:
+            config[key] = JSON_WORDS[value]
+            yield own_id, config[key]
 
 
 def _shipped_ids(bundle_root: str) -> set[str]:

@@ -55,6 +55,16 @@ def test_shipped_ids_and_helpers_that_something_refers_to_are_known(bundle):
     ConfigParser({**IMPORTS, **check, **known}).get_parsed_content("initialize")
 
 
+def test_true_false_and_null_of_the_command_line_are_values(bundle):
+    check = f"$medssl_components.engines.check_options(r'{bundle}')"
+    words = {"_target_": "builtins.dict", "a": "false", "b": ["null", "@patch_size", {"c": "true"}], "d": "no"}
+    parser = ConfigParser({**IMPORTS, "initialize": [check], "patch_size": "false", "train": {"x": words}})
+    parser.get_parsed_content("initialize::0")
+    assert parser.get_parsed_content("patch_size") is False
+    assert parser.get_parsed_content("train::x") == {"a": False, "b": [None, False, {"c": True}], "d": "no"}
+    assert parser["train::x::a"] is False
+
+
 def test_outside_of_a_config_there_is_no_parser(bundle):
     with pytest.raises(RuntimeError, match="no MONAI config"):
         check_options(str(bundle))
