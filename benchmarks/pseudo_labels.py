@@ -104,7 +104,7 @@ def plot(curves: dict[str, dict[int, Quality]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(6, 4))
+    figure, axis = pyplot.subplots(figsize=(6, 5), layout="constrained")
     for name, points in curves.items():
         steps = sorted(points)
         (line,) = axis.plot(steps, [points[step].dice for step in steps], marker="o", label=name)
@@ -113,8 +113,7 @@ def plot(curves: dict[str, dict[int, Quality]], path: Path) -> None:
             axis.plot(steps, agreed, "--", marker=".", color=line.get_color(), label=f"{name}, agreed voxels")
     axis.set(xlabel="iterations", ylabel="mean Dice on unlabelled cases")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=120)
 
 
