@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RESULTS / f"dtlp_step_{options.overlay}.md",
         f"# DTLP-Net's training step, {options.overlay}\n\n{sizes['labeled']} labelled and {sizes['unlabeled']} "
         f"unlabelled patches of {'x'.join(map(str, patch))}; {options.repetitions} repetitions in turn, after two of "
-        "warm-up, ratios are taken within a repetition. Sampling takes 10 steps where the table says nothing else; with "
+        "warm-up, ratios are taken within a repetition. Sampling takes 10 steps where nothing else is said; with "
         "`sampling_interval` n one of n steps samples. Peak memory is what a step needs on top of what was held "
         f"before.\n\n{table}\n    {script_command(__file__, arguments)}\n\n"
         f"{machine()}; commit {git_commit()}; {datetime.date.today().isoformat()}.\n",
