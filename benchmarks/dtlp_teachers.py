@@ -3,9 +3,9 @@
 
     python benchmarks/dtlp_teachers.py benchmarks/hippocampus.json --dataset_dir DIR [--patches 96]
 
-It takes the checkpoints of the list's `dtlp` runs that `real_data.py` has made, and gives them random patches of
-unlabelled cases as the training does: as many at once, with the training's augmentation. Table and plot go to
-`benchmarks/results/<overlay>_dtlp_teachers.md` and `.png`.
+It takes the checkpoints of a `dtlp` run that `real_data.py` has made with `benchmarks/overlays/dtlp_teachers.json`,
+which keeps the second teacher too, and gives them random patches of unlabelled cases as the training does: as many at
+once, with the training's augmentation. Table and plot go to `benchmarks/results/<overlay>_dtlp_teachers.md` and `.png`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,8 @@ def configuration(run: Run, dataset_dir: str):
     """Return the parser of a run's training."""
     from monai.bundle import ConfigParser
 
-    parser = ConfigParser()
-    for file in run.files:
-        parser.update(ConfigParser.load_config_file(ROOT / "bundles" / run.bundle / "configs" / file))
+    configs = ROOT / "bundles" / run.bundle / "configs"
+    parser = ConfigParser(ConfigParser.load_config_files([str(configs / file) for file in run.files]))
     parser.update({**run.options, "dataset_dir": dataset_dir, "labeled": run.labeled, "seed": run.seed})
     parser.get_parsed_content("imports")
     return parser
@@ -123,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = [run for run in read_runs(options.list) if (run.bundle, run.seed) == ("dtlp", options.seed)]
         run = next((run for run in runs if saved_epochs(run)), None)
         if run is None:
-            raise BenchmarkError(f"no run of dtlp in {options.list} has checkpoints; start real_data.py first")
+            raise BenchmarkError(f"no run of dtlp in {options.list} has kept its teachers; start real_data.py first")
         batches = withheld_patches(run, options.dataset_dir, options.patches)
         built, epochs = configuration(run, options.dataset_dir), saved_epochs(run)
         steps = [epoch * run.epochs[1] for epoch in epochs]
