@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common import RESULTS, ROOT, git_commit, machine, markdown_table, script_command, write_text
+from common import RESULTS, ROOT, git_commit, machine, markdown_table, number, script_command, write_text
+from distance_transform import peak_megabytes
 
 PROGRESS = 0.5  # where in the training the weights are taken: all terms count there
 
@@ -112,8 +113,12 @@ def report(options: argparse.Namespace) -> str:
             steps[f"{bundle}, labels only"] = training_step(settings(bundle, options.overlay, True))
         if hasattr(parser.get_parsed_content("method"), "signed_distance_map"):
             steps[f"{bundle}, its distance transforms alone"] = distance_transforms(parser)
+            full = settings(bundle, options.overlay, False)
+            full["distance_scale"] = 1.0
+            steps[f"{bundle}, distance transforms at full size"] = training_step(full)
     for step in steps.values():  # the first step chooses kernels and reserves memory
         step()
+    peaks = {name: peak_megabytes(step) for name, step in steps.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(options.repetitions):
         for name, step in steps.items():
@@ -123,13 +128,14 @@ def report(options: argparse.Namespace) -> str:
     for name, own in times.items():
         ratios = [a / b for a, b in zip(own, base, strict=True)]
         cells = [f"{statistics.median(own):.3f}", f"{statistics.median(ratios):.2f}"]
-        rows.append([name, *cells, f"{min(ratios):.2f} to {max(ratios):.2f}"])
+        rows.append([name, *cells, f"{min(ratios):.2f} to {max(ratios):.2f}", number(peaks[name], 0)])
     config = settings("supervised", options.overlay, False)
     patch = "x".join(map(str, config.get_parsed_content("patch_size")))
     return (
-        f"Forward, backward and optimiser, {options.repetitions} repetitions in turn after one of warm-up, four "
-        f"patches of {patch} a step; ratios are taken within a repetition.\n\n"
-        + markdown_table(["bundle", "median (s)", "ratio to supervised, median", "least to largest"], rows)
+        f"Forward, backward and optimiser, {options.repetitions} repetitions in turn after two of warm-up, four "
+        f"patches of {patch} a step; ratios are taken within a repetition. Peak memory is what a step needs on top of "
+        "what was held before, such as network and optimiser.\n\n"
+        + markdown_table(["bundle", "median (s)", "ratio to supervised, median", "least to largest", "peak (MB)"], rows)
     )
 
 
