@@ -159,6 +159,31 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
 
 
+def plot_over_training(
+    lines: Sequence[tuple[Sequence[float], Sequence[float], Mapping[str, Any]]], quantity: str, columns: int, path: Path
+) -> None:
+    """Draw lines over the iterations, with their names below the plot.
+
+    Args:
+        lines: of each one the iterations, the values, and what matplotlib's `plot` takes, `label` among it.
+        quantity: title of the vertical axis.
+        columns: of the names.
+        path: the picture's file.
+    """
+    import matplotlib  # here, because most scripts draw nothing
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(6, 5), layout="constrained")
+    for steps, values, style in lines:
+        axis.plot(steps, values, **style)
+    axis.set(xlabel="iterations", ylabel=quantity)
+    axis.grid(alpha=0.3)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=columns)
+    figure.savefig(path, dpi=120)
+
+
 def number(value: float | None, digits: int) -> str:
     """Return a table's cell; a missing value is a dash."""
     return "-" if value is None else f"{value:.{digits}f}"

@@ -26,6 +26,7 @@ from common import (
     machine,
     markdown_table,
     number,
+    plot_over_training,
     script_command,
     write_text,
 )
@@ -93,22 +94,6 @@ def qualities(run: Run, parser, epoch: int, batches: Sequence[dict[str, torch.Te
     return (2 * overlap / sizes.clamp(min=1)).mean(1).tolist()
 
 
-def plot(steps: Sequence[int], rows: Sequence[Sequence[float]], path: Path) -> None:
-    """Draw one line for each of `MEMBERS` over the training."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(6, 5), layout="constrained")
-    for name, values in zip(MEMBERS, zip(*rows, strict=True), strict=True):
-        axis.plot(steps, values, marker="o", linestyle="--" if "alone" in name else "-", label=name)
-    axis.set(xlabel="iterations", ylabel="mean Dice on patches of unlabelled cases")
-    axis.grid(alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=3)
-    figure.savefig(path, dpi=120)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -142,7 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"deployed network.\n\n{table}\n![]({path.stem}.png)\n\n"
         f"{machine()}; data {data}; commit {git_commit()}; {datetime.date.today().isoformat()}.\n",
     )
-    plot(steps, rows, path.with_suffix(".png"))
+    lines = [
+        (steps, values, {"marker": "o", "linestyle": "--" if "alone" in name else "-", "label": name})
+        for name, values in zip(MEMBERS, zip(*rows, strict=True), strict=True)
+    ]
+    plot_over_training(lines, "mean Dice on patches of unlabelled cases", 3, path.with_suffix(".png"))
     return 0
 
 

@@ -29,6 +29,7 @@ from common import (
     machine,
     markdown_table,
     number,
+    plot_over_training,
     run_bundle,
     script_command,
     shown_path,
@@ -99,22 +100,15 @@ def quality(output: Path, cases: Sequence[tuple[Path, Path]], disagreement: bool
 
 def plot(curves: dict[str, dict[int, Quality]], path: Path) -> None:
     """Draw the pseudo-labels' Dice over the training, one line a bundle, dashed for the agreed voxels alone."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(6, 5), layout="constrained")
-    for name, points in curves.items():
-        steps = sorted(points)
-        (line,) = axis.plot(steps, [points[step].dice for step in steps], marker="o", label=name)
+    lines = []
+    for index, (name, points) in enumerate(curves.items()):
+        steps, color = sorted(points), f"C{index}"
+        lines.append((steps, [points[step].dice for step in steps], {"marker": "o", "color": color, "label": name}))
         agreed = [points[step].agreed_dice for step in steps]
         if None not in agreed:
-            axis.plot(steps, agreed, "--", marker=".", color=line.get_color(), label=f"{name}, agreed voxels")
-    axis.set(xlabel="iterations", ylabel="mean Dice on unlabelled cases")
-    axis.grid(alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
-    figure.savefig(path, dpi=120)
+            style = {"linestyle": "--", "marker": ".", "color": color, "label": f"{name}, agreed voxels"}
+            lines.append((steps, agreed, style))
+    plot_over_training(lines, "mean Dice on unlabelled cases", 2, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
