@@ -15,15 +15,14 @@ import argparse
 import copy
 import datetime
 import math
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import torch
 from common import RESULTS, git_commit, machine, markdown_table, number, script_command, write_text
-from distance_transform import peak_megabytes, seconds
 from method_steps import settings, training_step
+from timing import Measurement, Step, measure
 from torch.nn import functional
 
 from medssl_components.engines import autocast, resolve_precision
@@ -32,7 +31,6 @@ from medssl_components.networks.channel_attention import ChannelAttention
 
 DROPOUTS = (0.0, 0.1)  # without, so that the results can be compared, and the paper's
 KEPT_MAPS = {0.0: 5, 0.1: 8}  # of each map: logits, normalised, softmax, dropped, and what the backward pass adds
-Step = Callable[[], object]
 
 
 class MapAttention(ChannelAttention):
@@ -119,7 +117,7 @@ def module_report(
             if not dropout and "with its maps" in steps:
                 plain = steps["with its maps"]
                 differences += [difference(step, plain) for name, step in steps.items() if step is not plain]
-            rows += [[mode, f"{dropout:g}", *cells] for cells in measured(steps, repetitions)]
+            rows += [[mode, f"{dropout:g}", *cells] for cells in cells_of(measure(steps, repetitions))]
     head = ["mode", "dropout", "attention", "median (s)", "ratio to the first", "peak (MB)"]
     verdict = "The form with its maps was left out: they do not fit in the free memory."
     if differences:
@@ -131,20 +129,11 @@ def module_report(
     return markdown_table(head, rows), verdict
 
 
-def measured(steps: dict[str, Step], repetitions: int) -> list[list[str]]:
+def cells_of(measurements: Mapping[str, Measurement]) -> list[list[str]]:
     """Return for each step its name, median seconds, ratio to the first one and peak memory."""
-    for step in steps.values():  # the first step chooses kernels and makes the optimiser's state
-        step()
-    peaks = {name: peak_megabytes(step) for name, step in steps.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repetitions):
-        for name, step in steps.items():
-            times[name].append(seconds(step))
-    base = next(iter(times.values()))
-    ratios = {name: statistics.median(a / b for a, b in zip(own, base, strict=True)) for name, own in times.items()}
     return [
-        [name, number(statistics.median(own), 4), number(ratios[name], 3), number(peaks[name], 0)]
-        for name, own in times.items()
+        [name, number(own.seconds, 4), number(own.ratio, 3), number(own.megabytes, 0)]
+        for name, own in measurements.items()
     ]
 
 
@@ -174,7 +163,7 @@ def step_report(overlay: str, repetitions: int) -> str:
     return (
         f"{sizes['labeled']} labelled and {sizes['unlabeled']} unlabelled patches of {patch}, {channels} channels on "
         f"{'x'.join(map(str, module.grid))} in the module, forward, backward and optimiser.\n\n"
-        + markdown_table(head, measured(steps, repetitions))
+        + markdown_table(head, cells_of(measure(steps, repetitions)))
     )
 
 

@@ -13,10 +13,8 @@ results go to `distance_transform.md` and `distance_transform.png` in `benchmark
 from __future__ import annotations
 
 import argparse
-import ctypes
 import datetime
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +24,7 @@ import torch
 from common import RESULTS, BenchmarkError, git_commit, machine, markdown_table, number, script_command, write_text
 from monai.transforms.utils import distance_transform_edt as monai_edt
 from scipy import ndimage
+from timing import Step, peak_megabytes, seconds
 
 from medssl_components.ops import (
     convolutional_distance_transform,
@@ -42,7 +41,6 @@ except ImportError:
 SCALES = (1.0, 0.5)
 TRANSFORMS = ("convolutional", "euclidean", "soft")
 KORNIA_LIMIT = 2**21  # values whose rounds kornia keeps for its backward pass
-Step = Callable[[], None]
 
 
 def label_crops(dataset_dir: Path, size: Sequence[int], cases: int) -> torch.Tensor:
@@ -140,32 +138,6 @@ def steps(mask: torch.Tensor) -> dict[str, tuple[Step, Step | None]]:
     return result | {name: (forward(function), backward(function)) for name, function in functions.items()}
 
 
-def seconds(step: Step) -> float:
-    """Return the time of a step, the device's work included."""
-    start = time.perf_counter()
-    step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def peak_megabytes(step: Step) -> float | None:
-    """Return what a step needs on top of what was held before; on a CPU by the kernel's count, where it keeps one."""
-    if torch.cuda.is_available():
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # gives back what earlier steps left in the allocator
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
-        before = _resident("VmRSS")
-        step()
-        return (_resident("VmHWM") - before) / 2**10
-    except (AttributeError, OSError, TypeError):  # only Linux with glibc has all three
-        return None
-
-
 def time_report(mask: torch.Tensor, repetitions: int) -> str:
     """Time every transform in turn, one volume and the whole batch, at every scale."""
     rows = []
@@ -248,11 +220,6 @@ def _draw(sides: Sequence[int], curves: dict[str, list[tuple[float | None, float
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=120)
     pyplot.close(figure)
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

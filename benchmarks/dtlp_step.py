@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from channel_attention import measured
+from channel_attention import cells_of
 from common import RESULTS, git_commit, machine, markdown_table, script_command, write_text
 from method_steps import patches, settings, training_step
+from timing import Step, measure
 
 from medssl_components.engines import autocast, resolve_precision
 
@@ -26,7 +27,7 @@ def dtlp(overlay: str, **options):
     return parser
 
 
-def teaching_step(parser, keep: bool = False) -> Callable[[], object]:
+def teaching_step(parser, keep: bool = False) -> Step:
     """Return a function that lets the teachers predict the images of a step.
 
     Args:
@@ -49,7 +50,7 @@ def teaching_step(parser, keep: bool = False) -> Callable[[], object]:
     return step
 
 
-def student_step(parser) -> Callable[[], float]:
+def student_step(parser) -> Step:
     """Return a function that does a training step whose teachers have already spoken."""
     teaching_step(parser, keep=True)
     return training_step(parser)
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "the student's passes, backward and optimiser": student_step(dtlp(options.overlay)),
         "supervised: training step": training_step(settings("supervised", options.overlay, False)),
     }
-    rows = measured(steps, options.repetitions)
+    rows = cells_of(measure(steps, options.repetitions))
     sizes, patch = whole.get_parsed_content("batch_size"), whole.get_parsed_content("patch_size")
     table = markdown_table(["dtlp", "median (s)", "ratio to the step", "peak (MB)"], rows)
     print(table, flush=True)

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from common import RESULTS, ROOT, git_commit, machine, markdown_table, number, script_command, write_text
-from distance_transform import peak_megabytes
+from timing import Step, measure
 
 PROGRESS = 0.5  # where in the training the weights are taken: all terms count there
 
@@ -53,8 +51,8 @@ def patches(parser, count: int, labels: bool):
     return {"image": image, "label": (smooth > 0.3).to(torch.uint8) * (parser.get_parsed_content("num_classes") - 1)}
 
 
-def training_step(parser) -> Callable[[], float]:
-    """Return a function that does one step of the bundle's method and gives its seconds."""
+def training_step(parser) -> Step:
+    """Return a function that does one step of the bundle's method."""
     import torch
 
     from medssl_components.engines import autocast, resolve_precision
@@ -65,40 +63,32 @@ def training_step(parser) -> Callable[[], float]:
     dtype = resolve_precision(parser.get_parsed_content("precision"), device)
     labeled, unlabeled = patches(parser, sizes["labeled"], True), patches(parser, sizes["unlabeled"], False)
 
-    def step() -> float:
-        start = time.perf_counter()
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with autocast(device, dtype):
             loss = method(labeled, unlabeled, PROGRESS)["loss"]
         loss.backward()
         optimizer.step()
         method.after_step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
 
     return step
 
 
-def distance_transforms(parser) -> Callable[[], float]:
+def distance_transforms(parser) -> Step:
     """Return a function that does all distance transforms of one step of DBiSL, gradients included."""
     import torch
 
     transform = parser.get_parsed_content("method").signed_distance_map
-    sizes, device = parser.get_parsed_content("batch_size"), parser.get_parsed_content("device")
+    sizes = parser.get_parsed_content("batch_size")
     both = patches(parser, sizes["labeled"] + sizes["unlabeled"], True)["label"]
     objects = parser.get_parsed_content("num_classes") - 1
     of_both_decoders = (0.9 * (both > 0)).expand(-1, objects, -1, -1, -1).repeat(2, 1, 1, 1, 1).contiguous()
 
-    def step() -> float:
+    def step() -> None:
         probs = of_both_decoders.clone().requires_grad_()
-        start = time.perf_counter()
         transform(probs).square().mean().backward()
         with torch.no_grad():
             transform(of_both_decoders[: sizes["labeled"]])
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
 
     return step
 
@@ -116,19 +106,10 @@ def report(options: argparse.Namespace) -> str:
             full = settings(bundle, options.overlay, False)
             full["distance_scale"] = 1.0
             steps[f"{bundle}, distance transforms at full size"] = training_step(full)
-    for step in steps.values():  # the first step chooses kernels and reserves memory
-        step()
-    peaks = {name: peak_megabytes(step) for name, step in steps.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(options.repetitions):
-        for name, step in steps.items():
-            times[name].append(step())
-    base = times["supervised"]
     rows = []
-    for name, own in times.items():
-        ratios = [a / b for a, b in zip(own, base, strict=True)]
-        cells = [f"{statistics.median(own):.3f}", f"{statistics.median(ratios):.2f}"]
-        rows.append([name, *cells, f"{min(ratios):.2f} to {max(ratios):.2f}", number(peaks[name], 0)])
+    for name, own in measure(steps, options.repetitions).items():
+        spread = f"{min(own.ratios):.2f} to {max(own.ratios):.2f}"
+        rows.append([name, f"{own.seconds:.3f}", f"{own.ratio:.2f}", spread, number(own.megabytes, 0)])
     config = settings("supervised", options.overlay, False)
     patch = "x".join(map(str, config.get_parsed_content("patch_size")))
     return (
