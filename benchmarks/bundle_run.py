@@ -17,7 +17,7 @@ class Run:
     """One training and the evaluation of its checkpoints.
 
     Args:
-        overlay: name of a file in the bundle's `configs/datasets/`.
+        overlay: name of a file in the bundle's `configs/datasets/`; empty for `train.json` alone.
         bundle: name of a folder in `bundles/`.
         labeled: how many training cases keep their label, or "all".
         seed: of the training.
@@ -62,7 +62,8 @@ class Run:
     @property
     def files(self) -> list[str]:
         """The config files of the training, relative to the bundle's `configs/`."""
-        return ["train.json", f"datasets/{self.overlay}.json", *self.overlays]
+        dataset = [f"datasets/{self.overlay}.json"] if self.overlay else []
+        return ["train.json", *dataset, *self.overlays]
 
     @cached_property
     def epochs(self) -> tuple[int, int]:
@@ -127,7 +128,7 @@ def read_runs(path: Path) -> list[Run]:
     try:
         runs = [
             Run(
-                content["overlay"],
+                content.get("overlay", ""),
                 line["bundle"],
                 line["labeled"],
                 seed,
@@ -141,7 +142,7 @@ def read_runs(path: Path) -> list[Run]:
             for seed in line["seeds"]
         ]
     except (KeyError, TypeError, AttributeError) as error:
-        raise BenchmarkError(f"{shown_path(path)}: overlay or configurations are incomplete ({error})") from error
+        raise BenchmarkError(f"{shown_path(path)}: configurations are incomplete ({error})") from error
     names = [run.name for run in runs]
     if not names:
         raise BenchmarkError(f"{shown_path(path)}: lists no configuration")

@@ -5,7 +5,7 @@
 
 It takes the checkpoints of a `dtlp` run that `real_data.py` has made with `benchmarks/overlays/dtlp_teachers.json`,
 which keeps the second teacher too, and gives them random patches of unlabelled cases as the training does: as many at
-once, with the training's augmentation. Table and plot go to `benchmarks/results/<overlay>_dtlp_teachers.md` and `.png`.
+once, with the training's augmentation. Table and plot go to `benchmarks/results/<list>_dtlp_teachers.md` and `.png`.
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = [qualities(run, built, epoch, batches) for epoch in epochs]
     except BenchmarkError as error:
         parser.exit(1, f"error: {error}\n")
-    path = RESULTS / f"{run.overlay}_dtlp_teachers.md"
+    path = RESULTS / f"{options.list.stem}_dtlp_teachers.md"
     cells = [[str(step), *(number(value, 4) for value in row)] for step, row in zip(steps, rows, strict=True)]
     table = markdown_table(["iteration", *MEMBERS], cells)
     print(table, flush=True)
     write_text(
         path,
-        f"# DTLP-Net's teachers, {run.overlay}\n\n    {script_command(__file__, arguments)}\n\n"
+        f"# DTLP-Net's teachers, {options.list.stem}\n\n    {script_command(__file__, arguments)}\n\n"
         f"Dice on {sum(len(batch['label']) for batch in batches)} random patches of unlabelled cases, taken together "
         f"(mean over the classes), whose labels training never saw; {run.labeled} labels, seed {run.seed}. The first "
         "teacher is the mean of the diffusion, softened, and the labelled decoder; the second is the average of the "

@@ -5,7 +5,7 @@
 
 It takes the runs that `real_data.py` has made of this list, at each of their checkpoints. "Agreed" are the voxels where
 all that a bundle's network predicts agrees (`--uncertainty disagreement` of inference), in all windows; a bundle that
-predicts once has none. Table and plot go to `benchmarks/results/<overlay>_pseudo_labels.md` and `.png`.
+predicts once has none. Table and plot go to `benchmarks/results/<list>_pseudo_labels.md` and `.png`.
 """
 
 from __future__ import annotations
@@ -140,16 +140,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(1, f"error: {error}\n")
     if not rows:
         parser.exit(1, f"error: no finished run of {options.list} with unlabelled cases; start real_data.py first\n")
-    overlay = read_runs(options.list)[0].overlay
     head = ["run", "iteration", "Dice", "agreed voxels", "agreed voxels of objects", "Dice of agreed voxels"]
-    path = RESULTS / f"{overlay}_pseudo_labels.md"
+    name = options.list.stem
+    path = RESULTS / f"{name}_pseudo_labels.md"
     write_text(
         path,
-        f"# Predictions on unlabelled cases, {overlay}\n\n"
+        f"# Predictions on unlabelled cases, {name}\n\n"
         f"    {script_command(__file__, arguments)}\n\n"
         f"Means over the first {options.cases} unlabelled cases (over the classes first), whose labels training never "
         f"saw; seed {options.seed}. Agreed: all that the network predicts of a voxel is the same, in all windows.\n\n"
-        f"{markdown_table(head, rows)}\n![]({overlay}_pseudo_labels.png)\n\n"
+        f"{markdown_table(head, rows)}\n![]({name}_pseudo_labels.png)\n\n"
         f"{machine()}; data {data}; commit {git_commit()}; {datetime.date.today().isoformat()}.\n",
     )
     plot(curves, path.with_suffix(".png"))

@@ -3,10 +3,10 @@
 
     python benchmarks/real_data.py benchmarks/la_cpu.json --dataset_dir DIR [--parallel 2]
 
-The list is a JSON file: "overlay" names a file in the bundles' `configs/datasets/`, "snapshot_interval" is a number of
-epochs, "options" are those of all runs, and each of the "configurations" has "bundle", "labeled", "seeds" and, where a
-bundle is measured with other options than its own, "options" or "overlays" (further config files) and a "variant" that
-names them.
+The list is a JSON file: "overlay" names a file in the bundles' `configs/datasets/` (without it, `train.json` alone is
+taken), "snapshot_interval" is a number of epochs, "options" are those of all runs, and each of the "configurations" has
+"bundle", "labeled", "seeds" and, where a bundle is measured with other options than its own, "options" or "overlays"
+(further config files) and a "variant" that names them.
 
 The script goes on where it was stopped: what is trained or scored is not done again, and a training that was stopped is
 resumed at the end of its last epoch. Each run has its folder `benchmarks/runs/<list>_<bundle>_labeled<N>_seed<S>`, and
