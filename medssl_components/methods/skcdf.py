@@ -23,7 +23,9 @@ class SKCDF(nn.Module):
     the unlabelled patches alone. Each decoder has a main head m and an auxiliary one a, whose loss drops voxels of
     frequent classes at random (equations 16 to 19). Before each step knowledge moves along: the labelled decoder's
     auxiliary head into its main head, that decoder into the unlabelled one, and there the auxiliary head into the main
-    one, each by a moving average (equation 6). All of them train too.
+    one, each by a moving average (equation 6). All of them train too. A transfer between heads moves a share of the
+    weights whatever the learning rate; where that falls to 0 the main heads end as copies of the auxiliary ones, which
+    predict too much of rare classes, unless `head_transfer` falls with it.
 
     Where lambda_u is 0 the second pass keeps no gradients. It is not left out: the statistics of batch normalisation
     that the unlabelled decoder is deployed with come from no other pass, and the log has its losses.
@@ -44,6 +46,8 @@ class SKCDF(nn.Module):
         transfers: in this order, "labeled_head", "decoder" and "unlabeled_head"; other orders and fewer steps are
             those of table 5, none that of table 4 without the moving average.
         ema_decay: share of the old weights that a transfer keeps.
+        head_transfer: maps progress to a factor on the share 1 - `ema_decay` that a transfer between heads moves; None
+            is 1 throughout, as in the released code.
         auxiliary_weight: of both auxiliary heads' losses; 1 in the paper.
         balance_reading: "logits" or "loss", see `balanced_loss`.
 
@@ -59,6 +63,7 @@ class SKCDF(nn.Module):
         unlabeled_weight: Callable[[float], float],
         transfers: Sequence[str] = TRANSFERS,
         ema_decay: float = 0.99,
+        head_transfer: Callable[[float], float] | None = None,
         auxiliary_weight: float = 1.0,
         balance_reading: str = "logits",
     ) -> None:
@@ -75,6 +80,7 @@ class SKCDF(nn.Module):
         self.unlabeled_weight = unlabeled_weight
         self.transfers = tuple(transfers)
         self.ema_decay = ema_decay
+        self.head_transfer = head_transfer
         self.auxiliary_weight = auxiliary_weight
         self.balance_reading = balance_reading
         self.register_buffer("class_ratios", class_ratios(class_counts))
@@ -89,7 +95,7 @@ class SKCDF(nn.Module):
             unlabeled: "image" `(U, C, D, H, W)`, or None to train the labelled decoder alone.
             progress: from 0 at the first iteration to 1 at the last.
         """
-        self._transfer()
+        self._transfer(progress)
         label, count = labeled["label"], len(labeled["image"])
         images = labeled["image"] if unlabeled is None else torch.cat([labeled["image"], unlabeled["image"]])
         joint = self.network.joint(images, count)  # equations 2 and 7 to 12
@@ -127,7 +133,9 @@ class SKCDF(nn.Module):
         main, *auxiliary = losses.values()
         return main + self.auxiliary_weight * sum(auxiliary)
 
-    def _transfer(self) -> None:
+    def _transfer(self, progress: float) -> None:
+        factor = 1.0 if self.head_transfer is None else self.head_transfer(progress)
+        head_decay = 1 - (1 - self.ema_decay) * factor
         labeled, unlabeled = self.network.labeled_decoder, self.network.unlabeled_decoder
         for transfer in self.transfers:  # equation 6
             if transfer == "decoder":
@@ -136,4 +144,4 @@ class SKCDF(nn.Module):
                 continue
             decoder = labeled if transfer == "labeled_head" else unlabeled
             if decoder is not None and decoder.auxiliary_head is not None:
-                update_ema(decoder.head, decoder.auxiliary_head, self.ema_decay)
+                update_ema(decoder.head, decoder.auxiliary_head, head_decay)

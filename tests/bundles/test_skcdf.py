@@ -33,6 +33,7 @@ LEFT_OUT = {
     "transfer_head_head_decoder": set(),
     "paper_balanced_loss": set(),
     "constant_unlabeled_weight": set(),
+    "constant_head_transfer": set(),
     "labels_only": OF_UNLABELED,
 }
 ABLATIONS = sorted({*LEFT_OUT, *(path.stem for path in (CONFIGS / "ablations").iterdir())})  # each is in both
@@ -44,6 +45,7 @@ CHOICES = {
     "transfers": ("labeled_head", "decoder", "unlabeled_head"),
     "balance_reading": "logits",
     "first_weight": pytest.approx(0.067379, rel=1e-4),
+    "last_head_transfer": 0.0,
 }
 CHOSEN = {
     "baseline": {"decoupled": False, "complementarity": False, "auxiliary_heads": False},
@@ -59,6 +61,7 @@ CHOSEN = {
     "transfer_head_head_decoder": {"transfers": ("labeled_head", "unlabeled_head", "decoder")},
     "paper_balanced_loss": {"balance_reading": "loss"},
     "constant_unlabeled_weight": {"first_weight": 10.0},
+    "constant_head_transfer": {"last_head_transfer": 1.0},
     "labels_only": {"inference_decoder": "labeled"},
 }
 
@@ -77,6 +80,7 @@ def choices(method):
         "transfers": method.transfers,
         "balance_reading": method.balance_reading,
         "first_weight": method.unlabeled_weight(0.0),
+        "last_head_transfer": method.head_transfer(1.0),
     }
 
 
@@ -199,7 +203,7 @@ def test_settings_name_the_method_numbers_of_the_paper():
     method, network = config["method"], config["network_def"]
     assert config["unlabeled_weight"] == 10
     assert (method["unlabeled_weight"]["length"], method["unlabeled_weight"]["steepness"]) == (1, 5)
-    assert (method["ema_decay"], method["auxiliary_weight"]) == (0.99, 1)
+    assert (method["ema_decay"], config["head_transfer"], method["auxiliary_weight"]) == (0.99, 1, 1)
     assert tuple(method["transfers"]) == CHOICES["transfers"]
     module = network["complementarity"]
     assert (module["local_patch"], module["num_heads"], module["dropout"]) == (2, 2, 0.1)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from medssl_components.methods import SKCDF
 from medssl_components.networks import DecoupledOutput, DecoupledVNet, KnowledgeComplementarity
-from medssl_components.ops import SigmoidRampUp
+from medssl_components.ops import PolynomialDecay, SigmoidRampUp
 
 LABELED, UNLABELED, SHAPE = 2, 3, (4, 5, 6)
 PATCH = (8, 8, 4)
@@ -448,14 +448,15 @@ def test_where_all_voxels_are_dropped_the_auxiliary_head_learns_nothing(reading:
 # Transfers
 
 
-def moved(order: tuple[str, ...], decay: float, steps: int) -> np.ndarray:
+def moved(order: tuple[str, ...], decay: float, steps: int, head_decay: float | None = None) -> np.ndarray:
     """Return the matrix that moves (main, auxiliary) of the labelled and of the unlabelled decoder."""
     pulls = {"labeled_head": ((0, 1),), "decoder": ((2, 0), (3, 1)), "unlabeled_head": ((2, 3),)}
     step = np.eye(4)
     for transfer in order:
         pull = np.eye(4)
+        share = decay if transfer == "decoder" or head_decay is None else head_decay
         for target, source in pulls[transfer]:
-            pull[target, target], pull[target, source] = decay, 1 - decay
+            pull[target, target], pull[target, source] = share, 1 - share
         step = pull @ step
     return np.linalg.matrix_power(step, steps)
 
@@ -486,6 +487,16 @@ def test_transfers_equal_the_closed_form_and_leave_statistics_alone(order: str, 
         if name.startswith("unlabeled_decoder.") and name in dict(network.named_parameters()):
             wanted = share * wanted + (1 - share) * before[name.replace("unlabeled_", "labeled_")]
         torch.testing.assert_close(value.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("progress, head_decay", [(0.0, 0.6), (0.75, 0.8), (1.0, 1.0)])
+def test_transfers_between_heads_may_fade_while_the_decoders_stay(progress: float, head_decay: float) -> None:
+    network, steps, order = small_network(), 3, ORDERS["H-D-H"]
+    skcdf = method(network, ema_decay=0.6, head_transfer=PolynomialDecay(1.0, power=0.5)).eval()
+    expected = moved(order, 0.6, steps, head_decay) @ np.stack(heads(network))
+    for _ in range(steps):
+        skcdf(*images_and_label(), progress)
+    np.testing.assert_allclose(heads(network), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_knowledge_moves_before_the_forward_pass() -> None:
