@@ -44,7 +44,7 @@ CHOICES = {
     "inference_decoder": "unlabeled",
     "transfers": ("labeled_head", "decoder", "unlabeled_head"),
     "balance_reading": "logits",
-    "first_weight": pytest.approx(0.067379, rel=1e-4),
+    "first_weight": pytest.approx(0.00067379, rel=1e-4),
     "last_head_transfer": 0.0,
 }
 CHOSEN = {
@@ -60,7 +60,7 @@ CHOSEN = {
     "transfer_decoder_head_head": {"transfers": ("decoder", "labeled_head", "unlabeled_head")},
     "transfer_head_head_decoder": {"transfers": ("labeled_head", "unlabeled_head", "decoder")},
     "paper_balanced_loss": {"balance_reading": "loss"},
-    "constant_unlabeled_weight": {"first_weight": 10.0},
+    "constant_unlabeled_weight": {"first_weight": 0.1},
     "constant_head_transfer": {"last_head_transfer": 1.0},
     "labels_only": {"inference_decoder": "labeled"},
 }
@@ -201,7 +201,10 @@ def test_a_patch_size_that_the_network_cannot_take_stops_before_training(workflo
 def test_settings_name_the_method_numbers_of_the_paper():
     config = load("train")
     method, network = config["method"], config["network_def"]
-    assert config["unlabeled_weight"] == 10
+    assert config["unlabeled_weight"] == 0.1  # the paper's 10 is in the overlays of its data sets
+    for name in ("synapse", "amos"):
+        overlay = load(f"datasets/{name}")
+        assert (overlay["unlabeled_weight"], overlay["head_transfer"]) == (10, 1)
     assert (method["unlabeled_weight"]["length"], method["unlabeled_weight"]["steepness"]) == (1, 5)
     assert (method["ema_decay"], config["head_transfer"], method["auxiliary_weight"]) == (0.99, 1, 1)
     assert tuple(method["transfers"]) == CHOICES["transfers"]
