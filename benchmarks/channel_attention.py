@@ -15,14 +15,14 @@ import argparse
 import copy
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import torch
-from common import RESULTS, git_commit, machine, markdown_table, number, script_command, write_text
+from common import RESULTS, git_commit, machine, markdown_table, script_command, write_text
 from method_steps import settings, training_step
-from timing import Measurement, Step, measure
+from timing import Step, cells_of, measure
 from torch.nn import functional
 
 from medssl_components.engines import autocast, resolve_precision
@@ -127,14 +127,6 @@ def module_report(
             "largest entry of each."
         )
     return markdown_table(head, rows), verdict
-
-
-def cells_of(measurements: Mapping[str, Measurement]) -> list[list[str]]:
-    """Return for each step its name, median seconds, ratio to the first one and peak memory."""
-    return [
-        [name, number(own.seconds, 4), number(own.ratio, 3), number(own.megabytes, 0)]
-        for name, own in measurements.items()
-    ]
 
 
 def step_report(overlay: str, repetitions: int) -> str:

@@ -12,10 +12,9 @@ import argparse
 import datetime
 from collections.abc import Sequence
 
-from channel_attention import cells_of
 from common import RESULTS, git_commit, machine, markdown_table, script_command, write_text
 from method_steps import patches, settings, training_step
-from timing import Step, measure
+from timing import Step, cells_of, measure
 
 from medssl_components.engines import autocast, resolve_precision
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from common import number
 
 Step = Callable[[], object]
 
@@ -42,6 +43,14 @@ def measure(steps: Mapping[str, Step], repetitions: int) -> dict[str, Measuremen
         name: Measurement(statistics.median(own), [a / b for a, b in zip(own, base, strict=True)], peaks[name])
         for name, own in times.items()
     }
+
+
+def cells_of(measurements: Mapping[str, Measurement]) -> list[list[str]]:
+    """Return for each step its name, median seconds, ratio to the first one and peak memory."""
+    return [
+        [name, number(own.seconds, 4), number(own.ratio, 3), number(own.megabytes, 0)]
+        for name, own in measurements.items()
+    ]
 
 
 def seconds(step: Step) -> float:
