@@ -11,7 +11,7 @@ import pytest
 BUNDLES = sorted(path.parent for path in Path(__file__).resolve().parents[2].glob("bundles/*/configs"))
 YARDSTICK = next(path for path in BUNDLES if path.name == "supervised")
 OWN = {"bundle_root", "batch_size", "method", "network_def", "displayable_configs"}
-STEPS = {"skcdf": {"learning_rate"}}  # what else a method cannot share: SKCDF's moving averages need a higher rate
+OWN_OF = {"skcdf": {"learning_rate"}}  # and of one bundle alone: its moving averages need a higher rate
 RECIPE = {"batch_size", "max_epochs", "learning_rate"}  # what a data set's overlay may have of its own: the paper's
 
 
@@ -26,7 +26,7 @@ def bundle(request):
 
 def test_training_differs_in_the_method_alone(bundle):
     ours, theirs = load(bundle, "train"), load(YARDSTICK, "train")
-    shared = [key for key in theirs if key not in OWN | STEPS.get(bundle.name, set())]
+    shared = [key for key in theirs if key not in OWN | OWN_OF.get(bundle.name, set())]
     assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
     order = [key for key in ours if key in theirs]
     assert order == list(theirs)
