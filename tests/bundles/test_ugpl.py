@@ -73,6 +73,7 @@ def test_settings_name_the_method_numbers_of_the_paper():
 @pytest.mark.parametrize(
     ("name", "alpha", "gamma"), [("la", 0.5, 70), ("pancreas_ct", 0.6, 80), ("brats2019", 0.5, 30)]
 )
-def test_overlays_state_alpha_and_gamma_of_the_paper(name, alpha, gamma):
+def test_overlays_of_the_paper_state_its_numbers(name, alpha, gamma):
     overlay = load(f"datasets/{name}")
     assert (overlay["consistency_weight"], overlay["entropy_percentile"]) == (alpha, gamma)
+    assert overlay["pseudo_supervision_weight"] == 1
