@@ -45,6 +45,11 @@ class Run:
         return "_".join(part for part in parts if part)
 
     @property
+    def title(self) -> str:
+        """What the tables call the bundle and its variant."""
+        return f"{self.bundle} ({self.variant})" if self.variant else self.bundle
+
+    @property
     def folder(self) -> Path:
         """The run's folder."""
         return RUNS / self.name

@@ -10,7 +10,8 @@ taken), "snapshot_interval" is a number of epochs, "options" are those of all ru
 
 The script goes on where it was stopped: what is trained or scored is not done again, and a training that was stopped is
 resumed at the end of its last epoch. Each run has its folder `benchmarks/runs/<list>_<bundle>_labeled<N>_seed<S>`, and
-the tables are `benchmarks/results/<list>.md` and `.csv`.
+the tables are `benchmarks/results/<list>.md` and `.csv`. Rows of the `.csv` whose
+runs were made on another machine, and are not here, stay as they are.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from common import (
     shown_path,
     write_text,
 )
-from score_report import csv_report, markdown_report, run_record
+from score_report import csv_report, markdown_report, read_records, run_record
 
 
 def training_process(run: Run) -> int | None:
@@ -148,12 +149,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "date": today(),
     }
 
+    markdown_file, csv_file = (RESULTS / f"{head['dataset']}.{kind}" for kind in ("md", "csv"))
+    rows = read_records(csv_file.read_text(encoding="utf-8")) if csv_file.is_file() else []
+    earlier = {(row["bundle"], row["labeled"], row["seed"]): row for row in rows}
+
     def write_tables() -> None:
-        records = [run_record(run, options.commit) for run in runs]
+        records = [run_record(run, options.commit) or earlier.get((run.title, run.labeled, run.seed)) for run in runs]
         done = [record for record in records if record is not None]
         missing = [run.name for run, record in zip(runs, records, strict=True) if record is None]
-        write_text(RESULTS / f"{head['dataset']}.md", markdown_report(done, missing, head))
-        write_text(RESULTS / f"{head['dataset']}.csv", csv_report(done))
+        write_text(markdown_file, markdown_report(done, missing, head))
+        write_text(csv_file, csv_report(done))
 
     write_tables()
     failed = False
@@ -163,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed = failed or error is not None
             print(f"{run.name}: {error or 'done'}", flush=True)
             write_tables()
-    print(f"table: {shown_path(RESULTS / head['dataset'])}.md")
+    print(f"table: {shown_path(markdown_file)}")
     return int(failed)
 
 

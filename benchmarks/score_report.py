@@ -21,6 +21,9 @@ METRICS = (
     ("asd_mm", "ASD (mm)", 2),
 )
 
+# what the CSV file has of a record besides its values
+ORIGIN = ("commit", "date", "machine", "num_cases", "empty_distance")
+
 Record = dict[str, Any]
 
 
@@ -48,7 +51,7 @@ def run_record(run: Run, commit: str = "unknown") -> Record | None:
     values["training_minutes"] = None if seconds is None else seconds / 60
     commits = [info.get("commit", commit), *(part.get("commit", "unknown") for part in info.get("resumed", []))]
     return {
-        "bundle": f"{run.bundle} ({run.variant})" if run.variant else run.bundle,
+        "bundle": run.title,
         "labeled": run.labeled,
         "seed": run.seed,
         "commit": ", ".join(dict.fromkeys(commits)),
@@ -60,6 +63,32 @@ def run_record(run: Run, commit: str = "unknown") -> Record | None:
         "classes": list(classes) if len(classes) > 1 else [],
         "values": values,
     }
+
+
+def read_records(text: str) -> list[Record]:
+    """Return the records of a CSV file that `csv_report` has written."""
+    records = []
+    for row in csv.DictReader(io.StringIO(text)):
+        if not row["seed"].isdigit():
+            continue  # a mean or an end of the range, which are computed again
+        origin = {key: row.pop(key, None) or None for key in ORIGIN}
+        bundle, labeled, seed = (row.pop(key) for key in ("bundle", "labeled", "seed"))
+        values = {key: float(value) for key, value in row.items() if value}
+        parts = [key.removeprefix("dice_") for key in values if key.startswith("dice_")]
+        records.append(
+            {
+                **origin,
+                "bundle": bundle,
+                "labeled": int(labeled) if labeled.isdigit() else labeled,
+                "seed": int(seed),
+                "num_cases": origin["num_cases"] and int(origin["num_cases"]),
+                "empty_distance": origin["empty_distance"] and float(origin["empty_distance"]),
+                "iterations": [int(part) for part in parts if part.isdigit()],
+                "classes": [part for part in parts if not part.isdigit()],
+                "values": values,
+            }
+        )
+    return records
 
 
 def columns(records: Sequence[Record]) -> dict[str, tuple[str, int]]:
@@ -139,19 +168,20 @@ def csv_report(records: Sequence[Record]) -> str:
     shown = columns(records)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["bundle", "labeled", "seed", *shown, "commit"])
+    writer.writerow(["bundle", "labeled", "seed", *shown, *ORIGIN])
 
-    def write(record: Record, seed: Any, values: Sequence[float | None], commit: str) -> None:
-        cells = ["" if value is None else f"{value:.6g}" for value in values]
-        writer.writerow([record["bundle"], record["labeled"], seed, *cells, commit])
+    def write(record: Record, seed: Any, values: Sequence[float | None], origin: Sequence[Any] = ()) -> None:
+        cells = ["" if value is None else f"{value:.10g}" for value in values]
+        writer.writerow([record["bundle"], record["labeled"], seed, *cells, *(origin or [""] * len(ORIGIN))])
 
     for group in configurations(records):
         for record in group:
-            write(record, record["seed"], [record["values"].get(key) for key in shown], record["commit"])
+            values = [record["values"].get(key) for key in shown]
+            write(record, record["seed"], values, [record[key] for key in ORIGIN])
         if len(group) > 1:
             statistics = [_over_seeds(group, key) or (None, None, None) for key in shown]
             for index, name in enumerate(("mean", "min", "max")):
-                write(group[0], name, [values[index] for values in statistics], "")
+                write(group[0], name, [values[index] for values in statistics])
     return text.getvalue()
 
 

@@ -16,7 +16,7 @@ import common
 import real_data
 from bundle_run import Run, read_runs
 from common import BenchmarkError
-from score_report import configurations, csv_report, markdown_report, mean_and_range, run_record
+from score_report import configurations, csv_report, markdown_report, mean_and_range, read_records, run_record
 
 HEAD = {"dataset": "la_cpu", "script": "SCRIPT", "example": "EXAMPLE", "commit": "c0ffee", "date": "2026-01-02"}
 METRICS = ("dice", "jaccard", "hd95_voxel", "hd95_mm", "asd_voxel", "asd_mm")
@@ -280,6 +280,33 @@ def test_several_seeds_give_mean_and_range_and_each_value() -> None:
     assert [row["seed"] for row in rows] == ["0", "1", "2", "mean", "min", "max"]
     assert [row["dice_3000"] for row in rows] == ["0.6", "0.7", "0.8", "0.7", "0.6", "0.8"]
     assert [row["training_minutes"] for row in rows] == ["", "", "1.5", "", "", ""]
+
+
+def test_a_csv_file_gives_its_records_back() -> None:
+    classes = {"anterior": 0.7, "posterior": 0.5}
+    runs = [finished(Run("la_cpu", "supervised", 8, seed, 10), 0.6 + seed / 10, classes=classes) for seed in (0, 1)]
+    runs.append(finished(Run("la_cpu", "dtlp", "target", 0, 10, "labels_only"), 0.25, classes=classes))
+    write(runs[0].folder / "run.json", json.dumps({"commit": "beef", "date": "2026-01-02", "machine": "a, b"}))
+    write(runs[0].log, "00:00 INFO x.SemiSupervisedTrainer: Epoch[1] Complete. Time taken: 00:01:30.000\n")
+    text = csv_report([run_record(run) for run in runs])
+    assert csv_report(read_records(text)) == text
+    assert markdown_report(read_records(text), [], HEAD) == markdown_report([run_record(run) for run in runs], [], HEAD)
+
+
+def test_rows_of_another_machine_stay_in_the_table(tmp_path: Path, runner: FakeRunner) -> None:
+    lines = [{"bundle": "supervised", "labeled": n, "seeds": [0]} for n in (8, 60)]
+    path = write_list(tmp_path, *lines)
+    other = finished(Run("la_cpu", "supervised", 8, 0, 10, table="la_cpu"), 0.5)
+    assert real_data.main([str(path), "--dataset_dir", "D", "--table"]) == 0
+    other.folder.rename(tmp_path / "elsewhere")
+    finished(Run("la_cpu", "supervised", 60, 0, 10, table="la_cpu"), 0.9)
+    assert real_data.main([str(path), "--dataset_dir", "D", "--table"]) == 0
+    text = (tmp_path / "results" / "la_cpu.md").read_text(encoding="utf-8")
+    assert "| supervised | 8 | 0 | 0.2500 | 0.5000 |" in text and "| supervised | 60 | 0 | 0.4500 | 0.9000 |" in text
+    assert "Not there yet" not in text and not runner.commands
+    finished(Run("la_cpu", "supervised", 8, 0, 10, table="la_cpu"), 0.7)
+    assert real_data.main([str(path), "--dataset_dir", "D", "--table"]) == 0
+    assert "| 0.3500 | 0.7000 |" in (tmp_path / "results" / "la_cpu.md").read_text(encoding="utf-8")
 
 
 def test_several_classes_have_their_own_columns() -> None:
