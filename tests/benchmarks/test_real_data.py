@@ -378,7 +378,7 @@ def test_two_lists_of_one_overlay_keep_their_runs_and_tables_apart(tmp_path: Pat
 
 def test_a_list_without_overlay_takes_the_bundles_own_settings(tmp_path: Path, runner: FakeRunner) -> None:
     (run,) = [run for run in read_runs(common.ROOT / "benchmarks" / "many_organs.json") if run.bundle == "supervised"]
-    assert (run.name, run.files, run.epochs) == ("many_organs_supervised_labeledall_seed0", ["train.json"], (40, 50))
+    assert (run.name, run.files, run.epochs) == ("many_organs_supervised_labeledall_seed0", ["train.json"], (20, 50))
     content = {"configurations": [{"bundle": "supervised", "labeled": "all", "seeds": [0]}]}
     path = write(tmp_path / "built_in.json", json.dumps(content))
     assert real_data.main([str(path), "--dataset_dir", "builtin:many_organs"]) == 0
