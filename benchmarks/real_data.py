@@ -10,8 +10,8 @@ taken), "snapshot_interval" is a number of epochs, "options" are those of all ru
 
 The script goes on where it was stopped: what is trained or scored is not done again, and a training that was stopped is
 resumed at the end of its last epoch. Each run has its folder `benchmarks/runs/<list>_<bundle>_labeled<N>_seed<S>`, and
-the tables are `benchmarks/results/<list>.md` and `.csv`. Rows of the `.csv` whose
-runs were made on another machine, and are not here, stay as they are.
+the tables are `benchmarks/results/<list>.md` and `.csv`. Rows of runs that were made elsewhere, and so have no folder
+here, stay as the `.csv` has them.
 """
 
 from __future__ import annotations

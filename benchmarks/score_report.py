@@ -59,8 +59,6 @@ def run_record(run: Run, commit: str = "unknown") -> Record | None:
         "machine": info.get("machine"),
         "num_cases": last["num_cases"],
         "empty_distance": last["empty_distance"],
-        "iterations": list(scores),
-        "classes": list(classes) if len(classes) > 1 else [],
         "values": values,
     }
 
@@ -73,8 +71,6 @@ def read_records(text: str) -> list[Record]:
             continue  # a mean or an end of the range, which are computed again
         origin = {key: row.pop(key, None) or None for key in ORIGIN}
         bundle, labeled, seed = (row.pop(key) for key in ("bundle", "labeled", "seed"))
-        values = {key: float(value) for key, value in row.items() if value}
-        parts = [key.removeprefix("dice_") for key in values if key.startswith("dice_")]
         records.append(
             {
                 **origin,
@@ -83,9 +79,7 @@ def read_records(text: str) -> list[Record]:
                 "seed": int(seed),
                 "num_cases": origin["num_cases"] and int(origin["num_cases"]),
                 "empty_distance": origin["empty_distance"] and float(origin["empty_distance"]),
-                "iterations": [int(part) for part in parts if part.isdigit()],
-                "classes": [part for part in parts if not part.isdigit()],
-                "values": values,
+                "values": {key: float(value) for key, value in row.items() if value},
             }
         )
     return records
@@ -93,8 +87,10 @@ def read_records(text: str) -> list[Record]:
 
 def columns(records: Sequence[Record]) -> dict[str, tuple[str, int]]:
     """Return the titles and decimals of all values that the records have, in the table's order."""
-    iterations = sorted({step for record in records for step in record["iterations"]})
-    classes = dict.fromkeys(name for record in records for name in record["classes"])
+    found = dict.fromkeys(key for record in records for key in record["values"])
+    dice = [key.removeprefix("dice_") for key in found if key.startswith("dice_")]
+    iterations = sorted(int(part) for part in dice if part.isdigit())
+    classes = [part for part in dice if not part.isdigit()]
     return {
         **{f"dice_{step}": (f"Dice at {step}", 4) for step in iterations},
         **{f"dice_{name}": (f"Dice {name}", 4) for name in classes},
