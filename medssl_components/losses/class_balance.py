@@ -9,7 +9,7 @@ import torch
 
 from .shapes import check_map
 
-READINGS = ("logits", "loss")
+READINGS = ("loss", "logits")
 
 
 def class_ratios(counts: torch.Tensor | Sequence[int]) -> torch.Tensor:
@@ -64,25 +64,25 @@ def balanced_loss(
     logits: torch.Tensor,
     label: torch.Tensor,
     kept: torch.Tensor,
-    reading: str = "logits",
+    reading: str = "loss",
 ) -> torch.Tensor:
     r"""Return a loss without the dropped voxels, equations 17 and 19 of SKCDF, in float32.
 
-    Differences from the paper: it multiplies the loss by the mask, the released code the logits and the label
-    (`reading="logits"`), :math:`L(M z, M y)`. There a dropped voxel has no gradient, but counts as a uniform prediction
-    of a background voxel: it adds ln K to the sum of the cross entropy and 1 / K to the false positives of each object
-    in the Dice term. With `reading="loss"`, the paper's, the loss is that of the kept voxels alone, as one image.
+    The paper multiplies the loss by the mask: with `reading="loss"` it is that of the kept voxels alone, as one image.
+    Its released code multiplies logits and label, :math:`L(M z, M y)` (`reading="logits"`). There a dropped voxel has
+    no gradient, but counts as a uniform prediction of a background voxel: it adds ln K to the sum of the cross entropy
+    and 1 / K to the false positives of each object in the Dice term.
 
     Args:
-        loss: of logits `(B, K, ...)` and label `(B, 1, ...)`, such as MONAI's `DiceCELoss`. For the second reading it
+        loss: of logits `(B, K, ...)` and label `(B, 1, ...)`, such as MONAI's `DiceCELoss`. For the first reading it
             has to take volumes of any shape and to sum over the batch, `DiceCELoss(batch=True)`.
         logits: `(B, K, ...)`.
         label: classes, `(B, 1, ...)`.
         kept: mask M, `(B, 1, ...)`, see `balance_mask`.
-        reading: "logits" or "loss".
+        reading: "loss" or "logits".
 
     Returns:
-        The loss; with the second reading 0 if no voxel is kept.
+        The loss; with the first reading 0 if no voxel is kept.
 
     Raises:
         ValueError: for an unknown reading, or shapes that do not fit together.

@@ -49,7 +49,7 @@ class SKCDF(nn.Module):
         head_transfer: maps progress to a factor on the share 1 - `ema_decay` that a transfer between heads moves; None
             is 1 throughout, as in the released code.
         auxiliary_weight: of both auxiliary heads' losses; 1 in the paper.
-        balance_reading: "logits" or "loss", see `balanced_loss`.
+        balance_reading: "loss" or "logits", see `balanced_loss`.
 
     Raises:
         ValueError: for an unknown transfer or reading, or counts of another number of classes than the network's.
@@ -65,7 +65,7 @@ class SKCDF(nn.Module):
         ema_decay: float = 0.99,
         head_transfer: Callable[[float], float] | None = None,
         auxiliary_weight: float = 1.0,
-        balance_reading: str = "logits",
+        balance_reading: str = "loss",
     ) -> None:
         super().__init__()
         for transfer in transfers:

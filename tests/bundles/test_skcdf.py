@@ -31,7 +31,6 @@ LEFT_OUT = {
     "transfer_head_decoder": set(),
     "transfer_decoder_head_head": set(),
     "transfer_head_head_decoder": set(),
-    "paper_balanced_loss": set(),
     "constant_unlabeled_weight": set(),
     "constant_head_transfer": set(),
     "labels_only": OF_UNLABELED,
@@ -43,7 +42,7 @@ CHOICES = {
     "auxiliary_heads": True,
     "inference_decoder": "unlabeled",
     "transfers": ("labeled_head", "decoder", "unlabeled_head"),
-    "balance_reading": "logits",
+    "balance_reading": "loss",
     "first_weight": pytest.approx(0.00067379, rel=1e-4),
     "last_head_transfer": 0.0,
 }
@@ -59,7 +58,6 @@ CHOSEN = {
     "transfer_head_decoder": {"transfers": ("labeled_head", "decoder")},
     "transfer_decoder_head_head": {"transfers": ("decoder", "labeled_head", "unlabeled_head")},
     "transfer_head_head_decoder": {"transfers": ("labeled_head", "unlabeled_head", "decoder")},
-    "paper_balanced_loss": {"balance_reading": "loss"},
     "constant_unlabeled_weight": {"first_weight": 0.1},
     "constant_head_transfer": {"last_head_transfer": 1.0},
     "labels_only": {"inference_decoder": "labeled"},
@@ -204,9 +202,10 @@ def test_settings_name_the_method_numbers_of_the_paper():
     assert config["unlabeled_weight"] == 0.1  # the paper's 10 is in the overlays of its data sets
     for name in ("synapse", "amos"):
         overlay = load(f"datasets/{name}")
-        assert (overlay["unlabeled_weight"], overlay["head_transfer"]) == (10, 1)
+        assert (overlay["unlabeled_weight"], overlay["head_transfer"], overlay["balance_reading"]) == (10, 1, "loss")
     assert (method["unlabeled_weight"]["length"], method["unlabeled_weight"]["steepness"]) == (1, 5)
     assert (method["ema_decay"], config["head_transfer"], method["auxiliary_weight"]) == (0.99, 1, 1)
+    assert config["balance_reading"] == "loss"
     assert tuple(method["transfers"]) == CHOICES["transfers"]
     module = network["complementarity"]
     assert (module["local_patch"], module["num_heads"], module["dropout"]) == (2, 2, 0.1)
@@ -219,7 +218,8 @@ def test_the_recipe_of_the_released_code_and_the_attention_of_the_paper_are_opti
     loss = {"lambda_ce": 1.0, "lambda_dice": 1.0, "squared_pred": False, "smooth_nr": 1.0, "smooth_dr": 1.0}
     options = {f"loss::{name}": value for name, value in loss.items()}
     options |= {"optimizer::nesterov": True, "optimizer::weight_decay": 0.00003, "max_gradient_norm": 1e9}
-    parser = train(**attention, **options).parser
+    parser = train(**attention, **options, balance_reading="logits").parser
+    assert parser.get_parsed_content("method").balance_reading == "logits"
     group = parser.get_parsed_content("optimizer").param_groups[0]
     assert (group["nesterov"], group["momentum"], group["weight_decay"]) == (True, 0.9, 0.00003)
     block = parser.get_parsed_content("network").complementarity.global_block

@@ -122,13 +122,13 @@ def test_dropped_voxels_have_no_gradient(reading: str) -> None:
     assert not logits.grad[dropped].any() and logits.grad[~dropped].abs().min() > 0
 
 
-def test_dropped_voxels_cost_ln_k_with_the_first_reading() -> None:
+def test_dropped_voxels_cost_ln_k_where_logits_are_masked() -> None:
     logits, label, _ = volumes(3, 4)
-    loss = balanced_loss(dice_ce(lambda_dice=0.0), logits, label, torch.zeros(2, 1, 3, 4))
+    loss = balanced_loss(dice_ce(lambda_dice=0.0), logits, label, torch.zeros(2, 1, 3, 4), "logits")
     assert loss.item() == pytest.approx(math.log(K))
 
 
-def test_no_voxel_is_kept_with_the_second_reading() -> None:
+def test_the_loss_of_no_kept_voxel_is_0() -> None:
     logits, label, mask = volumes(3, 4)
     logits.requires_grad_()
     loss = balanced_loss(dice_ce(), logits, label, torch.zeros_like(mask), "loss")
@@ -147,7 +147,7 @@ def test_bfloat16_logits_give_a_float32_loss(reading: str) -> None:
 
 def test_errors() -> None:
     logits, label, mask = volumes(3, 4)
-    with pytest.raises(ValueError, match='reading "both" is unknown: use one of logits, loss'):
+    with pytest.raises(ValueError, match='reading "both" is unknown: use one of loss, logits'):
         balanced_loss(dice_ce(), logits, label, mask, "both")
     with pytest.raises(ValueError, match="kept has the shape"):
         balanced_loss(dice_ce(), logits, label, mask[:, 0])

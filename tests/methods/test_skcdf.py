@@ -194,7 +194,7 @@ def reference(
     label: torch.Tensor,
     counts: tuple[int, ...],
     progress: float = 1.0,
-    reading: str = "logits",
+    reading: str = "loss",
     form: str = "house",
 ) -> dict[str, float]:
     """Compute each part of the loss as equations 16 to 20 have it, in float64, with the same random numbers."""
@@ -304,10 +304,12 @@ def test_dropped_voxels_have_no_gradient_and_kept_ones_that_of_the_pseudo_label(
     run(method(network, **options), *streams(), progress=progress)["loss"].backward()
     target = network.of_joint.auxiliary_logits.detach()[LABELED:].argmax(1)
     probs = network.of_alone.auxiliary_logits.detach().softmax(1)
-    expected = (probs - functional.one_hot(target, 2).movedim(-1, 1)) / target.numel()
+    expected = probs - functional.one_hot(target, 2).movedim(-1, 1)
     if kept == "rare":
         assert 0.1 < target.float().mean() < 0.9
-        expected = expected * target[:, None]
+        expected = expected * target[:, None] / target.sum()
+    else:
+        expected = expected / target.numel()
     torch.testing.assert_close(network.gradients()["alone_auxiliary"], expected)
 
 
@@ -365,8 +367,8 @@ def test_progress_and_reading_change_the_auxiliary_parts_alone() -> None:
 
 def test_the_loss_of_the_released_code_is_among_the_settings() -> None:
     network, batch = fixed_outputs(3), streams(3)
-    losses = run(method(network, loss=dice_cross_entropy("code")), *batch)
-    expected = reference(network, batch[0]["label"], COUNTS[3], form="code")
+    losses = run(method(network, loss=dice_cross_entropy("code"), balance_reading="logits"), *batch)
+    expected = reference(network, batch[0]["label"], COUNTS[3], reading="logits", form="code")
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value, rel=1e-5), name
 
@@ -392,10 +394,10 @@ def test_loss_is_the_weighted_sum_of_its_parts() -> None:
     assert losses["unlabeled_weight"].item() == 7
 
 
-def test_defaults_are_those_of_equation_20_and_the_released_code() -> None:
+def test_defaults_are_those_of_equations_17_to_20() -> None:
     network, batch = fixed_outputs(3), streams(3)
     skcdf = SKCDF(network, dice_cross_entropy(), COUNTS[3], constant(10.0))
-    parts = reference(network, batch[0]["label"], COUNTS[3], reading="logits")
+    parts = reference(network, batch[0]["label"], COUNTS[3], reading="loss")
     expected = sum(parts[name] for name in OF_LABELED) + 10 * sum(parts[name] for name in OF_UNLABELED)
     assert run(skcdf, *batch)["loss"].item() == pytest.approx(expected, rel=1e-5)
     assert (skcdf.transfers, skcdf.ema_decay) == (ORDERS["H-D-H"], 0.99)
@@ -727,7 +729,7 @@ def test_errors_are_one_line_that_says_what_to_do(options: dict[str, object], wo
             {"transfers": ("heads",)},
             'transfers names "heads", which is unknown: use labeled_head, decoder, unlabeled_head',
         ),
-        ({"balance_reading": "labels"}, 'balance_reading "labels" is unknown: use one of logits, loss'),
+        ({"balance_reading": "labels"}, 'balance_reading "labels" is unknown: use one of loss, logits'),
         ({"balance_reading": "labels", "auxiliary_weight": 0.0}, 'balance_reading "labels" is unknown'),
     ],
 )
