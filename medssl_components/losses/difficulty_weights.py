@@ -15,21 +15,24 @@ ABSENT = ("skip", "half")
 
 
 class DifficultyWeights(nn.Module):
-    r"""Gives class k the weight :math:`w_k = K \lambda_k d_k^\alpha`, :math:`d_k = (du_k + s) / (dl_k + s)`.
+    r"""Gives class k the weight :math:`w_k = d_k^\alpha`, :math:`d_k = (du_k + s) / (dl_k + s)`.
 
     With :math:`c_k` the Dice of class k at this step, :math:`c'_k` that of the step before and
     :math:`\Delta = c_k - c'_k`, the means over the last steps are taken of :math:`\max(\Delta, 0) \ln(c_k / c'_k)`,
-    what was learned, for :math:`dl_k`; of :math:`\min(\Delta, 0) \ln(c_k / c'_k)`, what was unlearned, for
-    :math:`du_k`; and of :math:`1 - c_k` for :math:`\lambda_k`, which starts at 1.
+    what was learned, for :math:`dl_k`, and of :math:`\min(\Delta, 0) \ln(c_k / c'_k)`, what was unlearned, for
+    :math:`du_k`. With `mistakes` the weight is :math:`K \lambda_k d_k^\alpha`, :math:`\lambda_k` being the mean of
+    :math:`1 - c_k`, which starts at 1.
 
     References: W. Li et al., Boosting generic semi-supervised medical image segmentation (DTLP-Net),
     https://arxiv.org/abs/2508.08549, equations 4 to 6; Wang and Li, Towards generic semi-supervised framework (A&D),
     NeurIPS 2023, https://arxiv.org/abs/2310.11320. The state is in buffers, so a resumed training goes on with it.
 
     Differences from the paper: its sums over the last tau steps are exponential means with the factor 1 - 1 / tau, as
-    in A&D, from where :math:`\lambda_k` and K come too. A class that is in neither the label nor the prediction leaves
-    its state alone; A&D gives it the Dice 1/2 (`absent="half"`), a jump that counts as learning and unlearning. Dice
-    and :math:`d_k^\alpha` are clamped.
+    in A&D. It has a factor :math:`w_\lambda` that it does not define; A&D's is :math:`K \lambda_k`. By that a voxel of
+    the background, of which little is mistaken, weighs so little that objects are predicted too large, so it is left
+    out unless asked for. A class that is in neither the label nor the prediction leaves its state alone; A&D gives it
+    the Dice 1/2 (`absent="half"`), a jump that counts as learning and unlearning. Dice and :math:`d_k^\alpha` are
+    clamped.
 
     Args:
         num_classes: background included, K.
@@ -40,6 +43,7 @@ class DifficultyWeights(nn.Module):
         smooth: s.
         smallest_difficulty: lower limit of :math:`d_k^\alpha`.
         largest_difficulty: its upper limit.
+        mistakes: whether to multiply by :math:`K \lambda_k`.
 
     Raises:
         ValueError: for a window below 1, an unknown word, or a number that is not above 0.
@@ -55,6 +59,7 @@ class DifficultyWeights(nn.Module):
         smooth: float = 1e-8,
         smallest_difficulty: float = 0.02,
         largest_difficulty: float = 30.0,
+        mistakes: bool = False,
     ) -> None:
         super().__init__()
         if window < 1:
@@ -71,6 +76,7 @@ class DifficultyWeights(nn.Module):
         self.smooth = smooth
         self.smallest_difficulty = smallest_difficulty
         self.largest_difficulty = largest_difficulty
+        self.mistakes = mistakes
         self.register_buffer("dice", torch.full((num_classes,), smallest_dice))
         self.register_buffer("learned", torch.zeros(num_classes))
         self.register_buffer("unlearned", torch.zeros(num_classes))
@@ -112,7 +118,7 @@ class DifficultyWeights(nn.Module):
         """Return the weights (K,), without gradient."""
         difficulty = ((self.unlearned + self.smooth) / (self.learned + self.smooth)) ** self.exponent
         difficulty = difficulty.clamp(self.smallest_difficulty, self.largest_difficulty)
-        return self.num_classes * self.mistaken * difficulty
+        return self.num_classes * self.mistaken * difficulty if self.mistakes else difficulty
 
 
 def weighted_dice_cross_entropy(

@@ -46,26 +46,30 @@ class Reference:
                 state[name] = 49 / 50 * state[name] + 1 / 50 * value
             state["last"] = dice
 
-    def weights(self) -> list[float]:
+    def weights(self, mistakes: bool) -> list[float]:
         def weight(state: dict[str, float]) -> float:
             difficulty = ((state["unlearned"] + 1e-8) / (state["learned"] + 1e-8)) ** (1 / 5)
-            return len(self.state) * state["mistaken"] * min(max(difficulty, 0.02), 30)
+            factor = len(self.state) * state["mistaken"] if mistakes else 1
+            return factor * min(max(difficulty, 0.02), 30)
 
         return [weight(state) for state in self.state]
 
 
-def test_weights_start_at_the_number_of_classes() -> None:
-    weights = DifficultyWeights(4)()
-    assert weights.tolist() == [4.0] * 4 and not weights.requires_grad
+@pytest.mark.parametrize("mistakes, expected", [(False, 1.0), (True, 4.0)])
+def test_weights_start_at_1_with_mistakes_at_the_number_of_classes(mistakes: bool, expected: float) -> None:
+    weights = DifficultyWeights(4, mistakes=mistakes)()
+    assert weights.tolist() == [expected] * 4 and not weights.requires_grad
 
 
-def test_equal_states_give_classes_times_the_share_of_mistakes() -> None:
-    weights = DifficultyWeights(3)
-    weights.mistaken.fill_(0.25)
-    assert weights().tolist() == pytest.approx([0.75] * 3)
+@pytest.mark.parametrize("mistakes, expected", [(False, [1, 1, 1]), (True, [0.03, 0.75, 0.75])])
+def test_equal_difficulties_give_1_or_classes_times_the_share_of_mistakes(mistakes: bool, expected: list) -> None:
+    """A background of which little is mistaken weighs as much as an object only without the mistakes."""
+    weights = DifficultyWeights(3, mistakes=mistakes)
+    weights.mistaken.copy_(torch.tensor([0.01, 0.25, 0.25]))
+    assert weights().tolist() == pytest.approx(expected)
     weights.learned.fill_(0.3)
     weights.unlearned.fill_(0.3)
-    assert weights().tolist() == pytest.approx([0.75] * 3)
+    assert weights().tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("learned, unlearned, expected", [(0.1, 0.0, 0.040), (0.0, 0.1, 25.1), (0.1, 0.1, 1.0)])
@@ -94,13 +98,14 @@ def test_first_step_by_hand() -> None:
     assert weights.mistaken[1].item() == pytest.approx(0.98 + 0.02 * 0.5)
 
 
+@pytest.mark.parametrize("mistakes", [False, True])
 @pytest.mark.parametrize("absent", ["skip", "half"])
-def test_a_sequence_equals_the_recipe(absent: str) -> None:
-    weights, reference = DifficultyWeights(4, absent=absent), Reference(4)  # class 3 is never there
+def test_a_sequence_equals_the_recipe(absent: str, mistakes: bool) -> None:
+    weights, reference = DifficultyWeights(4, absent=absent, mistakes=mistakes), Reference(4)  # class 3 is never there
     for predicted in (GOOD, MISSED, BETTER, LABEL, GOOD, BETTER, MISSED, GOOD):
         update(weights, LABEL, predicted)
         reference.update(LABEL, predicted, absent)
-        assert weights().tolist() == pytest.approx(reference.weights(), rel=1e-4)
+        assert weights().tolist() == pytest.approx(reference.weights(mistakes), rel=1e-4)
     assert weights().isfinite().all()
 
 
@@ -126,7 +131,7 @@ def test_a_class_in_neither_label_nor_prediction_keeps_its_state() -> None:
 
 
 def test_a_dice_of_zero_for_ever_is_finite() -> None:
-    weights = DifficultyWeights(3)
+    weights = DifficultyWeights(3, mistakes=True)
     for _ in range(3):
         update(weights, LABEL, MISSED)
     assert weights().isfinite().all()

@@ -270,8 +270,7 @@ def difficulty_weights(predicted: np.ndarray, label: np.ndarray, num_classes: in
     for k in range(num_classes):
         dice = 2 * ((predicted == k) & (label == k)).sum() / ((predicted == k).sum() + (label == k).sum())
         learned = (dice - 1e-8) * np.log(dice / 1e-8) / 50
-        mistaken = (49 + 1 - dice) / 50
-        weights[k] = num_classes * mistaken * max((1e-8 / (learned + 1e-8)) ** 0.2, 0.02)
+        weights[k] = max((1e-8 / (learned + 1e-8)) ** 0.2, 0.02)
     return weights
 
 
@@ -443,8 +442,8 @@ def test_one_voxel_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     errors = [ln(q / 0.5) ** 2 + ln((1 - q) / 0.5) ** 2 for q in (0.6, 0.8)]
     expected["reconstruction_loss"] = sum(errors) / (2 * 2 * ln(0.5) ** 2)
-    # Dice 1 from 1e-8: learned ln(1e8) / 50, so d^(1/5) is (1e-8 / 0.368)^(1/5) = 0.0307, times 2 * 49/50
-    weight = 2 * 0.98 * (1e-8 / (ln(1e8) / 50 + 1e-8)) ** 0.2
+    # Dice 1 from 1e-8: learned ln(1e8) / 50, so d^(1/5) is (1e-8 / 0.368)^(1/5) = 0.0307
+    weight = (1e-8 / (ln(1e8) / 50 + 1e-8)) ** 0.2
     expected["difficulty_loss"] = -ln(0.8) + weight * (1 - (2 * 0.8 + 1) / (0.8 + 1 + 1))
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value, rel=1e-3), name
