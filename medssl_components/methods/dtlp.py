@@ -15,7 +15,15 @@ from ..losses import (
     weighted_dice_cross_entropy,
 )
 from ..networks import DiffusionVNet, PathOutput, untracked_statistics
-from ..ops import correlation_map, cutmix, mask_blocks, propagate_labels, sample_block_mask, sample_cutmix
+from ..ops import (
+    correlation_map,
+    cutmix,
+    mask_blocks,
+    pool_features,
+    propagate_labels,
+    sample_block_mask,
+    sample_cutmix,
+)
 from .diverse_teachers import DiverseTeachers, Teaching
 
 BRANCHES = ("diffusion", "labeled")
@@ -61,6 +69,7 @@ class DTLP(nn.Module):
         propagation_branch: "diffusion" or "labeled", whose logits of labelled images are passed on in equation 20.
         propagation_scale: see `correlation_map`.
         propagation_sum: see `correlation_map`.
+        propagation_voxels: features are pooled to a map of at most so many voxels first.
         detach_logits: see `propagate_labels`.
 
     Raises:
@@ -88,6 +97,7 @@ class DTLP(nn.Module):
         propagation_branch: str = "diffusion",
         propagation_scale: str = "inside",
         propagation_sum: str = "source",
+        propagation_voxels: int = 4096,
         detach_logits: bool = False,
     ) -> None:
         super().__init__()
@@ -112,6 +122,7 @@ class DTLP(nn.Module):
         self.propagation_branch = propagation_branch
         self.propagation_scale = propagation_scale
         self.propagation_sum = propagation_sum
+        self.propagation_voxels = propagation_voxels
         self.detach_logits = detach_logits
 
     def forward(
@@ -206,10 +217,11 @@ class DTLP(nn.Module):
         return terms
 
     def _propagate(self, output: PathOutput) -> torch.Tensor:
+        features = pool_features(output.features, self.propagation_voxels)
         correlation = correlation_map(
-            *self.network.project(output.features), self.propagation_scale, self.propagation_sum
+            *self.network.project(features), self.propagation_scale, self.propagation_sum
         )  # equation 18
-        return propagate_labels(output.logits, correlation, output.features.shape[2:], self.detach_logits)
+        return propagate_labels(output.logits, correlation, features.shape[2:], self.detach_logits)
 
     @torch.no_grad()
     def _pull(self) -> None:

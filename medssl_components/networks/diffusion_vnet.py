@@ -81,7 +81,6 @@ class DiffusionVNet(nn.Module):
         time_hidden_channels: of the linear layers behind them.
         projection_channels: D, channels of the features whose correlation propagates labels.
         feature_level: which of the encoder's maps these are made of, as an index from the finest: -1 the coarsest.
-            Labels are propagated at its resolution, and a map of N voxels takes N^2 numbers.
 
     Raises:
         ValueError: for an unknown word, groups that do not divide the channels, the wrong number of strides, odd time

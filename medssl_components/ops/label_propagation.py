@@ -13,6 +13,29 @@ SUMS = ("source", "target")
 DOWNSAMPLINGS = ("linear", "average")
 
 
+def pool_features(features: torch.Tensor, max_voxels: int) -> torch.Tensor:
+    """Return the features of a map whose sides are halved, rounded up, until it has at most so many voxels.
+
+    The correlation of N voxels has N^2 numbers, 64 MiB for 4096 voxels.
+
+    Args:
+        features: `(B, D, ...)`, in 2-D or 3-D.
+        max_voxels: 1 or more.
+
+    Returns:
+        The means over pairs of voxels along each axis, or the features themselves where they are few enough.
+
+    Raises:
+        ValueError: for a number below 1.
+    """
+    if max_voxels < 1:
+        raise ValueError(f"max_voxels is {max_voxels}; give 1 or more")
+    pool = {4: functional.avg_pool2d, 5: functional.avg_pool3d}[features.ndim]
+    while math.prod(features.shape[2:]) > max_voxels:
+        features = pool(features, [min(2, side) for side in features.shape[2:]], ceil_mode=True)
+    return features
+
+
 def correlation_map(
     source: torch.Tensor, target: torch.Tensor, scale: str = "inside", sum_to_one: str = "source"
 ) -> torch.Tensor:

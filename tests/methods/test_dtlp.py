@@ -369,6 +369,17 @@ def test_settings_of_the_propagation_reach_it(draws: Draws, option: dict[str, st
     assert changed == ({"propagation_loss"} if "branch" in settings else of_both)
 
 
+def test_features_are_pooled_to_the_largest_map_of_the_propagation(draws: Draws) -> None:
+    """One voxel passes its logits on to itself, so all of the patch has those of its centre."""
+    dtlp = method(FixedOutputs(3), propagation_voxels=1)
+    labeled, unlabeled = streams()
+    losses = dtlp(labeled, unlabeled, 0.0)
+    logits = array(dtlp.network.denoised.logits)
+    centre = np.broadcast_to(resized(logits, (1, 1, 1)), logits.shape)
+    expected = cross_entropy(centre, labeled["label"][:, 0].long().numpy()).mean()
+    assert losses["propagation_loss"].item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_loss_is_the_weighted_sum_of_its_parts(draws: Draws) -> None:
     weights = {name: 0.3 + 0.2 * index for index, name in enumerate(sorted(set(WEIGHTS.values())))}
     dtlp = method(FixedOutputs(3), unsupervised_weight=constant(0.7), **weights)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medssl_components.ops.label_propagation import correlation_map, propagate_labels
+from medssl_components.ops.label_propagation import correlation_map, pool_features, propagate_labels
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -46,6 +46,21 @@ def test_a_bias_of_the_sources_changes_nothing():
     shifted = source + torch.tensor([1.0, -2.0, 0.5, 3.0]).reshape(1, 4, 1, 1, 1)
     torch.testing.assert_close(correlation_map(shifted, target), correlation_map(source, target))
     assert not torch.allclose(correlation_map(source, target + 1), correlation_map(source, target))
+
+
+def test_pooling_halves_until_the_map_is_small_enough():
+    features = random(1, 2, 4, 6, 2)
+    assert pool_features(features, 48) is features
+    means = features.unfold(2, 2, 2).unfold(3, 2, 2).unfold(4, 2, 2).mean((-1, -2, -3))
+    torch.testing.assert_close(pool_features(features, 47), means)
+    assert pool_features(features, 1).shape == (1, 2, 1, 1, 1)
+
+
+def test_an_odd_side_is_rounded_up():
+    features = random(1, 2, 3, 2)
+    pooled = pool_features(features, 5)
+    assert pooled.shape == (1, 2, 2, 1)
+    torch.testing.assert_close(pooled[..., 1, 0], features[:, :, 2].mean(-1))
 
 
 @pytest.mark.parametrize("grid, shape, mode", [((2, 3, 2), (8, 12, 8), "trilinear"), ((2, 3), (8, 12), "bilinear")])
@@ -108,6 +123,7 @@ def test_unknown_words_and_shapes_are_errors():
     for words, call in (
         ('scale "none" is unknown', lambda: correlation_map(source, target, scale="none")),
         ('sum_to_one "both" is unknown', lambda: correlation_map(source, target, sum_to_one="both")),
+        ("max_voxels is 0; give 1 or more", lambda: pool_features(source, 0)),
         ("differ; give two of one shape", lambda: correlation_map(source, target[:, :2])),
         (
             'downsampling "max" is unknown',
