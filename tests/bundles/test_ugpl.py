@@ -76,4 +76,4 @@ def test_settings_name_the_method_numbers_of_the_paper():
 def test_overlays_of_the_paper_state_its_numbers(name, alpha, gamma):
     overlay = load(f"datasets/{name}")
     assert (overlay["consistency_weight"], overlay["entropy_percentile"]) == (alpha, gamma)
-    assert overlay["pseudo_supervision_weight"] == 1
+    assert (overlay["pseudo_supervision_weight"], overlay["prototype_weight"]) == (1, 0.1)
