@@ -74,15 +74,15 @@ def balanced_loss(
     and 1 / K to the false positives of each object in the Dice term.
 
     Args:
-        loss: of logits `(B, K, ...)` and label `(B, 1, ...)`, such as MONAI's `DiceCELoss`. For the first reading it
-            has to take volumes of any shape and to sum over the batch, `DiceCELoss(batch=True)`.
+        loss: of logits `(B, K, ...)` and label `(B, 1, ...)`, such as MONAI's `DiceCELoss`. With "loss" it has to
+            take volumes of any shape and to sum over the batch, `DiceCELoss(batch=True)`.
         logits: `(B, K, ...)`.
         label: classes, `(B, 1, ...)`.
         kept: mask M, `(B, 1, ...)`, see `balance_mask`.
         reading: "loss" or "logits".
 
     Returns:
-        The loss; with the first reading 0 if no voxel is kept.
+        The loss; with "loss" 0 if no voxel is kept.
 
     Raises:
         ValueError: for an unknown reading, or shapes that do not fit together.
