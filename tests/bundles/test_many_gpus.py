@@ -54,6 +54,7 @@ ALSO = {
         "network_def::complementarity::all_keys": False,  # else images look at all images of the other stream
         "network_def::complementarity::dropout": 0.0,
         "method::class_counts": [1, 1],  # else the auxiliary heads drop voxels, which are drawn
+        "balance_reading": "logits",  # else their loss takes the batch's kept voxels as one image
     },
     # Not dtlp: it draws noise, times, boxes and hidden blocks, and its cross-entropy with a weight for each class is
     # divided by the weights of the batch's voxels.
