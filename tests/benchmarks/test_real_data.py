@@ -104,8 +104,12 @@ def test_shipped_lists_name_their_runs_in_the_order_of_running() -> None:
     assert names[4:] == ["la_cpu_mean_teacher_labeled8_seed0"]
     narrow = read_runs(common.ROOT / "benchmarks" / "la_cpu_8_channels.json")
     assert narrow[0].name == "la_cpu_8_channels_dbisl_labeled8_seed0"
-    weights = {"learning_rate_0.1": {"learning_rate": 0.1}, "prototype_weight_0.1": {"prototype_weight": 0.1}}
-    options = {"": {}, "labels_only": {}, **weights}
+    options = {
+        "": {},
+        "labels_only": {},
+        "learning_rate_0.1": {"learning_rate": 0.1},
+        "prototype_weight_0.1": {"prototype_weight": 0.1},
+    }
     assert all(run.options == {"network_def::base_channels": 8, **options[run.variant]} for run in narrow)
     runs = read_runs(common.ROOT / "benchmarks" / "hippocampus.json")
     assert [(run.labeled, run.seed) for run in runs[:6]] == [(n, seed) for n in (8, 160) for seed in (0, 1, 2)]
