@@ -63,6 +63,7 @@ class DTLP(nn.Module):
         distillation_weight: of L_kd, beta.
         reconstruction_weight: of L_rec, gamma.
         propagation_weight: of L_corr, eta.
+        unlabeled_weight: of the deployed decoder's loss on whole unlabelled images (11), 0 in the paper.
         labeled_weight: of the deployed decoder's loss on labelled images, 0 in the paper; without unlabelled images 0
             stands for 1.
         labeled_share: see `sample_cutmix`.
@@ -92,6 +93,7 @@ class DTLP(nn.Module):
         distillation_weight: float = 0.1,
         reconstruction_weight: float = 0.2,
         propagation_weight: float = 1.2,
+        unlabeled_weight: float = 0.0,
         labeled_weight: float = 0.0,
         labeled_share: float = 0.5,
         concentration: int = 4,
@@ -117,6 +119,7 @@ class DTLP(nn.Module):
         self.distillation_weight = distillation_weight
         self.reconstruction_weight = reconstruction_weight
         self.propagation_weight = propagation_weight
+        self.unlabeled_weight = unlabeled_weight
         self.labeled_weight = labeled_weight
         self.labeled_share = labeled_share
         self.concentration = concentration
@@ -187,8 +190,12 @@ class DTLP(nn.Module):
     ) -> dict[str, tuple[float, Callable[[], torch.Tensor]]]:
         pseudo_label = teaching.probs.max(1, keepdim=True).indices
         terms: dict[str, tuple[float, Callable[[], torch.Tensor]]] = {}
-        if self.distillation_weight or self.propagation_weight:
+        if self.unlabeled_weight or self.distillation_weight or self.propagation_weight:
             whole = self.network.unlabeled_path(image)
+            terms["unlabeled_loss"] = (  # equation 11
+                self.unlabeled_weight,
+                lambda: self.loss(whole.logits.float(), pseudo_label),
+            )
             terms["distillation_loss"] = (  # equation 17
                 self.distillation_weight,
                 lambda: soft_dice_distillation(whole.logits, teaching.soft),

@@ -105,7 +105,7 @@ def test_settings_name_the_method_numbers_of_the_paper():
     assert (config["sample_steps"], config["sampling_interval"]) == (10, 1)
     assert (difficulty["window"], difficulty["exponent"]) == (50, 0.2)
     assert (teachers["ema_decay"], teachers["temperature"], teachers["blur"]) == (0.99, 1, 1)
-    assert (method["mix_weight"], method["labeled_weight"], method["blocks"]) == (1, 0, 16)
+    assert (method["mix_weight"], method["unlabeled_weight"], method["blocks"]) == (1, 0, 16)
     assert (method["pull"]["start"], method["pull"]["power"]) == (0.01, 0.9)
     ramp = method["unsupervised_weight"]
     assert (ramp["max_value"], ramp["length"], ramp["steepness"]) == (1, 0.4, 5)
@@ -122,15 +122,16 @@ def test_settings_name_the_method_numbers_of_the_paper():
         ("mnms", 0.5, 1.0, 0.1, 0.1, 1.0),
     ],
 )
-def test_overlays_state_the_numbers_of_table_i(name, ratio, alpha, beta, gamma, eta):
+def test_overlays_state_the_numbers_of_table_i_and_equation_22_without_labels(name, ratio, alpha, beta, gamma, eta):
     overlay = load(f"datasets/{name}")
     weights = [overlay[f"{term}_weight"] for term in ("masked", "distillation", "reconstruction", "propagation")]
-    assert (overlay["mask_ratio"], *weights) == (ratio, alpha, beta, gamma, eta)
+    assert (overlay["mask_ratio"], *weights, overlay["labeled_weight"]) == (ratio, alpha, beta, gamma, eta, 0)
 
 
 @pytest.mark.parametrize("name", ["la_cpu", "pancreas_ct", "brats2019", "hippocampus", *DOMAINS])
-def test_other_overlays_have_the_numbers_of_the_left_atrium(name):
+def test_other_overlays_have_the_numbers_of_the_left_atrium_and_labels_for_the_deployed_decoder(name):
     overlay, of_la = load(f"datasets/{name}"), load("datasets/la")
     own = ("mask_ratio", "masked_weight", "distillation_weight", "reconstruction_weight", "propagation_weight")
     assert [overlay[key] for key in own] == [of_la[key] for key in own]
     assert [load("train")[key] for key in own] == [of_la[key] for key in own]
+    assert (overlay["labeled_weight"], load("train")["labeled_weight"]) == (1, 0)

@@ -24,6 +24,7 @@ ALWAYS = {"denoising_loss", "difficulty_loss"}
 OF_UNLABELED = {
     "mix_loss": "mix_weight",
     "masked_loss": "masked_weight",
+    "unlabeled_loss": "unlabeled_weight",
     "distillation_loss": "distillation_weight",
     "reconstruction_loss": "reconstruction_weight",
     "unlabeled_propagation_loss": "propagation_weight",
@@ -33,6 +34,7 @@ PARTS = {*ALWAYS, *WEIGHTS}
 TAUGHT = {  # the outputs that each part's gradient reaches
     "mix_loss": {"mixed"},
     "masked_loss": {"masked"},
+    "unlabeled_loss": {"whole_logits"},
     "distillation_loss": {"whole_logits"},
     "reconstruction_loss": {"masked"},
     "labeled_loss": {"labeled"},
@@ -320,6 +322,7 @@ def reference(dtlp: DTLP, label: torch.Tensor, boxes: CutMixBoxes, **settings: s
         "unlabeled_propagation_loss": cross_entropy(propagated(network, network.whole, **settings), pseudo).mean(),
         "mix_loss": cross_entropy(of_mix, mixed_label).mean(),
         "masked_loss": cross_entropy(masked[LABELED:], pseudo).mean(),
+        "unlabeled_loss": cross_entropy(whole, pseudo).mean(),
         "reconstruction_loss": (((masked - of_teacher) ** 2).sum(axes) / (of_teacher**2).sum(axes)).mean(),
     }
 
@@ -328,7 +331,7 @@ def reference(dtlp: DTLP, label: torch.Tensor, boxes: CutMixBoxes, **settings: s
 
 
 def test_returns_a_scalar_loss_and_detached_parts() -> None:
-    losses = real_method(labeled_weight=1.0)(*images_and_label(), progress=1.0)
+    losses = real_method(unlabeled_weight=1.0, labeled_weight=1.0)(*images_and_label(), progress=1.0)
     assert losses["loss"].shape == () and losses["loss"].requires_grad and losses["loss"].isfinite()
     parts = {name: value for name, value in losses.items() if name != "loss"}
     assert set(parts) == {*PARTS, "unsupervised_weight"}
@@ -450,6 +453,7 @@ def test_one_voxel_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         "unlabeled_propagation_loss": -ln(0.6),
         "mix_loss": -ln(0.6),  # of the label, which the box covers
         "masked_loss": -ln(0.8),
+        "unlabeled_loss": -ln(0.6),
         "distillation_loss": 1 - (2 * 0.4 * 0.1 / (0.4**2 + 0.1**2) + 2 * 0.6 * 0.9 / (0.6**2 + 0.9**2)) / 2,
     }
     errors = [ln(q / 0.5) ** 2 + ln((1 - q) / 0.5) ** 2 for q in (0.6, 0.8)]
@@ -590,7 +594,7 @@ def test_no_gradient_passes_the_difficulty_weights() -> None:
 def test_no_gradient_passes_the_pseudo_labels(draws: Draws) -> None:
     """For a fixed target t the gradient of a mean cross-entropy is (p - t) / n."""
     network = FixedOutputs(3)
-    dtlp = method(network, **only("mix_loss", "masked_loss"))
+    dtlp = method(network, **only("mix_loss", "masked_loss", "unlabeled_loss"))
     labeled, unlabeled = streams()
     dtlp(labeled, unlabeled, 0.0)["loss"].backward()
     pseudo, y = pseudo_labels(dtlp.teachers), labeled["label"][:, 0].long().numpy()
@@ -599,6 +603,7 @@ def test_no_gradient_passes_the_pseudo_labels(draws: Draws) -> None:
     gradients = network.gradients()
     for output, gradient, target in (
         (network.of_count[UNLABELED], gradients["mixed"], mixed_label),
+        (network.whole.logits, gradients["whole_logits"], pseudo),
         (network.of_count[LABELED + UNLABELED][LABELED:], gradients["masked"][LABELED:], pseudo),
     ):
         expected = (softmax(array(output)) - one_hot(target, 3)) / target.size
@@ -640,7 +645,11 @@ def test_a_weight_of_zero_leaves_its_term_out(weight: str) -> None:
         ({"reconstruction_weight": 0.0}, "diffusion direct labeled whole mixed masked"),
         ({"masked_weight": 0.0, "reconstruction_weight": 0.0}, "diffusion direct labeled whole mixed"),
         ({"distillation_weight": 0.0}, "diffusion direct labeled whole mixed masked"),
-        ({"distillation_weight": 0.0, "propagation_weight": 0.0}, "diffusion direct labeled mixed masked"),
+        ({"unlabeled_weight": 0.0, "distillation_weight": 0.0}, "diffusion direct labeled whole mixed masked"),
+        (
+            dict.fromkeys(("unlabeled_weight", "distillation_weight", "propagation_weight"), 0.0),
+            "diffusion direct labeled mixed masked",
+        ),
         ({"labeled_weight": 0.0}, "diffusion direct whole mixed masked"),
     ],
 )
@@ -692,7 +701,10 @@ def test_streams_of_different_lengths(labeled: int) -> None:
     dtlp = real_method()
     losses = dtlp(*images_and_label(labeled), progress=1.0)
     losses["loss"].backward()
-    assert losses["loss"].isfinite() and {name for name in losses if name in PARTS} == PARTS - {"labeled_loss"}
+    assert losses["loss"].isfinite() and {name for name in losses if name in PARTS} == PARTS - {
+        "unlabeled_loss",
+        "labeled_loss",
+    }
 
 
 def test_half_precision_outputs_are_compared_in_float32() -> None:
@@ -715,7 +727,7 @@ def test_half_precision_outputs_are_compared_in_float32() -> None:
 
 def test_half_precision_of_a_whole_step_is_finite_in_float32() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = real_method(labeled_weight=1.0)(*images_and_label(), 1.0)
+        losses = real_method(unlabeled_weight=1.0, labeled_weight=1.0)(*images_and_label(), 1.0)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
 
 
@@ -745,6 +757,7 @@ def trained(network: DiffusionVNet) -> set[str]:
     [
         ("mix_loss", {"theta"}),
         ("masked_loss", {"theta"}),
+        ("unlabeled_loss", {"theta"}),
         ("distillation_loss", {"theta"}),
         ("reconstruction_loss", {"theta"}),
         ("labeled_loss", {"theta"}),
