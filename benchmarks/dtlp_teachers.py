@@ -34,6 +34,7 @@ from common import (
 from medssl_components.engines import autocast, resolve_precision
 
 MEMBERS = ("diffusion alone", "labelled decoder alone", "first teacher", "second teacher", "ensemble", "deployed")
+DISAGREEMENT = ("voxels", "the first is right", "the second is right", "the ensemble follows the second")
 
 
 def configuration(run: Run, dataset_dir: str):
@@ -68,8 +69,13 @@ def withheld_patches(run: Run, dataset_dir: str, count: int) -> list[dict[str, t
 
 
 @torch.no_grad()
-def qualities(run: Run, parser, epoch: int, batches: Sequence[dict[str, torch.Tensor]]) -> list[float]:
-    """Return the Dice of what each of `MEMBERS` says of all patches taken together, the mean over the classes."""
+def qualities(
+    run: Run, parser, epoch: int, batches: Sequence[dict[str, torch.Tensor]]
+) -> tuple[list[float], list[float]]:
+    """Return the Dice of each of `MEMBERS`, and the shares in `DISAGREEMENT`, of all patches taken together.
+
+    Dice is the mean over the classes; the shares behind the first are of the voxels where the two teachers disagree.
+    """
     method, network, device = (parser.get_parsed_content(name) for name in ("method", "network", "device"))
     folder = run.started_run()
     for name, module in (("model", network), ("average", method.teachers.average)):
@@ -78,7 +84,7 @@ def qualities(run: Run, parser, epoch: int, batches: Sequence[dict[str, torch.Te
     dtype = resolve_precision(parser.get_parsed_content("precision"), device)
     method.to(device).train()
     torch.manual_seed(run.seed)
-    overlap, sizes = 0, 0
+    overlap, sizes, shares, voxels = 0, 0, 0, 0
     for batch in batches:
         image, label = batch["image"].to(device), batch["label"].to(device).long()
         with autocast(device, dtype):
@@ -87,11 +93,16 @@ def qualities(run: Run, parser, epoch: int, batches: Sequence[dict[str, torch.Te
             network.train()
         said = [teaching.soft[0], teaching.soft[-1], teaching.first, teaching.second, teaching.probs, deployed]
         classes = torch.arange(1, network.num_classes, device=device).view(-1, 1)
-        truth = label.flatten() == classes
-        chosen = torch.stack([probs.max(1).indices.flatten() == classes for probs in said])
-        overlap = overlap + (chosen & truth).sum(2)
-        sizes = sizes + chosen.sum(2) + truth.sum(1)
-    return (2 * overlap / sizes.clamp(min=1)).mean(1).tolist()
+        label, chosen = label.flatten(), torch.stack([probs.max(1).indices.flatten() for probs in said])
+        of_class, truth = chosen.unsqueeze(1) == classes, label == classes
+        overlap = overlap + (of_class & truth).sum(2)
+        sizes = sizes + of_class.sum(2) + truth.sum(1)
+        first, second, ensemble = chosen[2:5]
+        disagree = first != second
+        right = torch.stack([disagree, first == label, second == label, ensemble == second]) & disagree
+        shares, voxels = shares + right.sum(1), voxels + label.numel()
+    dice = (2 * overlap / sizes.clamp(min=1)).mean(1).tolist()
+    return dice, [(shares[0] / voxels).item(), *(shares[1:] / shares[0].clamp(min=1)).tolist()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,21 +126,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         parser.exit(1, f"error: {error}\n")
     path = RESULTS / f"{options.list.stem}_dtlp_teachers.md"
-    cells = [[str(step), *(number(value, 4) for value in row)] for step, row in zip(steps, rows, strict=True)]
-    table = markdown_table(["iteration", *MEMBERS], cells)
-    print(table, flush=True)
+    table, disagreement = (
+        markdown_table(
+            ["iteration", *columns],
+            [[str(step), *(number(value, 4) for value in row[part])] for step, row in zip(steps, rows, strict=True)],
+        )
+        for part, columns in enumerate((MEMBERS, DISAGREEMENT))
+    )
+    print(f"{table}\n{disagreement}", flush=True)
     write_text(
         path,
         f"# DTLP-Net's teachers, {options.list.stem}\n\n    {script_command(__file__, arguments)}\n\n"
         f"Dice on {sum(len(batch['label']) for batch in batches)} random patches of unlabelled cases, taken together "
         f"(mean over the classes), whose labels training never saw; {run.labeled} labels, seed {run.seed}. The first "
         "teacher is the mean of the diffusion, softened, and the labelled decoder; the second is the average of the "
-        f"deployed network.\n\n{table}\n![]({path.stem}.png)\n\n"
+        f"deployed network.\n\n{table}\n![]({path.stem}.png)\n\nWhere the two teachers disagree, as a share of all "
+        f"voxels, and shares of these:\n\n{disagreement}\n"
         f"{machine()}; data {data}; commit {git_commit()}; {datetime.date.today().isoformat()}.\n",
     )
     lines = [
         (steps, values, {"marker": "o", "linestyle": "--" if "alone" in name else "-", "label": name})
-        for name, values in zip(MEMBERS, zip(*rows, strict=True), strict=True)
+        for name, values in zip(MEMBERS, zip(*(dice for dice, _ in rows), strict=True), strict=True)
     ]
     plot_over_training(lines, "mean Dice on patches of unlabelled cases", 3, path.with_suffix(".png"))
     return 0
