@@ -16,7 +16,6 @@ from ..losses import (
 )
 from ..networks import DiffusionVNet, PathOutput, untracked_statistics
 from ..ops import (
-    correlation_map,
     cutmix,
     mask_blocks,
     pool_features,
@@ -227,11 +226,10 @@ class DTLP(nn.Module):
         return terms
 
     def _propagate(self, output: PathOutput) -> torch.Tensor:
-        features = pool_features(output.features, self.propagation_voxels)
-        correlation = correlation_map(
-            *self.network.project(features), self.propagation_scale, self.propagation_sum
-        )  # equation 18
-        return propagate_labels(output.logits, correlation, features.shape[2:], self.detach_logits)
+        source, target = self.network.project(pool_features(output.features, self.propagation_voxels))
+        return propagate_labels(  # equations 18 and 19
+            output.logits, source, target, self.propagation_scale, self.propagation_sum, self.detach_logits
+        )
 
     @torch.no_grad()
     def _pull(self, share: float) -> None:

@@ -16,7 +16,7 @@ DOWNSAMPLINGS = ("linear", "average")
 def pool_features(features: torch.Tensor, max_voxels: int) -> torch.Tensor:
     """Return the features of a map whose sides are halved, rounded up, until it has at most so many voxels.
 
-    The correlation of N voxels has N^2 numbers, 64 MiB for 4096 voxels.
+    The arithmetic of a propagation over N voxels rises with N^2, and so does a correlation map, 64 MiB for 4096 voxels.
 
     Args:
         features: `(B, D, ...)`, in 2-D or 3-D.
@@ -60,12 +60,7 @@ def correlation_map(
     Raises:
         ValueError: for an unknown word, or two shapes.
     """
-    if scale not in SCALES:
-        raise ValueError(f'scale "{scale}" is unknown: use one of {", ".join(SCALES)}')
-    if sum_to_one not in SUMS:
-        raise ValueError(f'sum_to_one "{sum_to_one}" is unknown: use one of {", ".join(SUMS)}')
-    if source.shape != target.shape:
-        raise ValueError(f"source {tuple(source.shape)} and target {tuple(target.shape)} differ; give two of one shape")
+    _check(source, target, scale, sum_to_one)
     with torch.autocast(source.device.type, enabled=False):
         factor = 1 / math.sqrt(source.shape[1])
         similarity = source.flatten(2).float().transpose(1, 2) @ target.flatten(2).float()
@@ -77,20 +72,26 @@ def correlation_map(
 
 def propagate_labels(
     logits: torch.Tensor,
-    correlation: torch.Tensor,
-    grid: tuple[int, ...],
+    source: torch.Tensor,
+    target: torch.Tensor,
+    scale: str = "inside",
+    sum_to_one: str = "source",
     detach_logits: bool = False,
     downsampling: str = "linear",
 ) -> torch.Tensor:
     r"""Return :math:`z_{kj} = \sum_i P_{ki} C_{ij}`, the logits as the correlation spreads them.
 
     Reference: as of `correlation_map`, equation 19. The logits P are brought down to the feature maps' grid and the
-    result z up to their own again, linearly along each axis; the paper does not say how.
+    result z up to their own again, linearly along each axis; the paper does not say how. Where C sums to 1 over the
+    sources this is attention, the targets being queries, the sources keys and the logits values: PyTorch's own, which
+    never holds C, computes it, in the precision of the features.
 
     Args:
         logits: `(B, K, ...)`, in 2-D or 3-D.
-        correlation: C, `(B, N, N)`, see `correlation_map`.
-        grid: the feature maps' spatial sides, N voxels.
+        source: e_1, features `(B, D, ...)`.
+        target: e_2, same shape.
+        scale: see `correlation_map`.
+        sum_to_one: see `correlation_map`.
         detach_logits: let the gradient reach the features alone.
         downsampling: "linear" or "average", the mean over the voxels of each place of the grid.
 
@@ -98,15 +99,16 @@ def propagate_labels(
         Logits in fp32, of the shape of `logits`.
 
     Raises:
-        ValueError: for an unknown word, or a correlation of another grid.
+        ValueError: for an unknown word, two shapes of features, or features of other patches than the logits.
     """
     if downsampling not in DOWNSAMPLINGS:
         raise ValueError(f'downsampling "{downsampling}" is unknown: use one of {", ".join(DOWNSAMPLINGS)}')
-    sides, voxels = tuple(grid), math.prod(grid)
-    if tuple(correlation.shape) != (len(logits), voxels, voxels) or len(sides) != logits.ndim - 2:
+    _check(source, target, scale, sum_to_one)
+    sides = source.shape[2:]
+    if len(source) != len(logits) or source.ndim != logits.ndim:
         raise ValueError(
-            f"correlation has the shape {tuple(correlation.shape)}, which is not that of a grid {sides} beside logits "
-            f"{tuple(logits.shape)}; give the grid of the features it was made of"
+            f"features {tuple(source.shape)} and logits {tuple(logits.shape)} differ in number or in axes; give those "
+            "of the same patches"
         )
     mode = {2: "bilinear", 3: "trilinear"}[len(sides)]
     with torch.autocast(logits.device.type, enabled=False):
@@ -116,5 +118,31 @@ def propagate_labels(
         else:
             pool = {2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}[len(sides)]
             coarse = pool(volume, sides)
-        spread = (coarse.flatten(2) @ correlation).unflatten(2, sides)
-        return functional.interpolate(spread, volume.shape[2:], mode=mode, align_corners=False)
+        spread = _attend if sum_to_one == "source" else _multiply
+        passed_on = spread(coarse.flatten(2), source.flatten(2), target.flatten(2), scale).unflatten(2, sides)
+        return functional.interpolate(passed_on, volume.shape[2:], mode=mode, align_corners=False)
+
+
+def _check(source: torch.Tensor, target: torch.Tensor, scale: str, sum_to_one: str) -> None:
+    if scale not in SCALES:
+        raise ValueError(f'scale "{scale}" is unknown: use one of {", ".join(SCALES)}')
+    if sum_to_one not in SUMS:
+        raise ValueError(f'sum_to_one "{sum_to_one}" is unknown: use one of {", ".join(SUMS)}')
+    if source.shape != target.shape:
+        raise ValueError(f"source {tuple(source.shape)} and target {tuple(target.shape)} differ; give two of one shape")
+
+
+def _multiply(logits: torch.Tensor, source: torch.Tensor, target: torch.Tensor, scale: str) -> torch.Tensor:
+    return logits @ correlation_map(source, target, scale, "target")
+
+
+def _attend(logits: torch.Tensor, source: torch.Tensor, target: torch.Tensor, scale: str) -> torch.Tensor:
+    num_classes, channels = logits.shape[1], source.shape[1]
+    factor = 1 / math.sqrt(channels)
+    # the kernels that never hold C want as many values as features, and those of a voxel side by side
+    values = functional.pad(logits, (0, 0, 0, max(0, channels - num_classes))).to(source.dtype)
+    query, key, value = (part.transpose(1, 2).unsqueeze(1).contiguous() for part in (target, source, values))
+    inside = scale == "inside"
+    spread = functional.scaled_dot_product_attention(query, key, value, scale=factor if inside else 1.0)
+    spread = spread[:, 0, :, :num_classes].transpose(1, 2).float()
+    return spread if inside else spread * factor
