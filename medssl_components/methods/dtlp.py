@@ -43,11 +43,9 @@ class DTLP(nn.Module):
     propagation (DTLP-Net), https://arxiv.org/abs/2508.08549, equation 22.
 
     Differences from the paper: all terms of unlabelled images rise with `unsupervised_weight`, where the paper has full
-    weights from the first step. `pull` falls with the learning rate, where A&D's code, from which it comes, has 0.01
-    throughout: at the end, where steps are small, the deployed decoder would become the mean of the others' weights. In
-    a step without unlabelled images, of which the paper has none, the deployed decoder learns from the labelled ones,
-    as nothing else would teach it. Passes of noisy label maps leave batch norm's running statistics alone, which are
-    then those of images.
+    weights from the first step. In a step without unlabelled images, of which the paper has none, the deployed decoder
+    learns from the labelled ones, as nothing else would teach it. Passes of noisy label maps leave batch norm's running
+    statistics alone, which are then those of images.
 
     Args:
         network: a `DiffusionVNet`; its forward pass, the decoder theta, is what is deployed.
@@ -55,8 +53,6 @@ class DTLP(nn.Module):
         teachers: the two teachers, with the diffusion.
         difficulty: the classes' weights in L_diff.
         unsupervised_weight: maps progress to the factor of all terms of unlabelled images.
-        pull: maps progress to the share of the deployed decoder's weights that the mean of the other two replaces
-            before each step.
         mix_weight: of L_mix.
         masked_weight: of L_mic, alpha.
         distillation_weight: of L_kd, beta.
@@ -65,6 +61,7 @@ class DTLP(nn.Module):
         unlabeled_weight: of the deployed decoder's loss on whole unlabelled images (11), 0 in the paper.
         labeled_weight: of the deployed decoder's loss on labelled images, 0 in the paper; without unlabelled images 0
             stands for 1.
+        pull: share of the deployed decoder's weights that the mean of the other two replaces before each step.
         labeled_share: see `sample_cutmix`.
         concentration: see `sample_cutmix`.
         mask_ratio: r, the share of blocks that are hidden.
@@ -86,7 +83,6 @@ class DTLP(nn.Module):
         teachers: DiverseTeachers,
         difficulty: DifficultyWeights,
         unsupervised_weight: Callable[[float], float],
-        pull: Callable[[float], float],
         mix_weight: float = 1.0,
         masked_weight: float = 2.0,
         distillation_weight: float = 0.1,
@@ -94,6 +90,7 @@ class DTLP(nn.Module):
         propagation_weight: float = 1.2,
         unlabeled_weight: float = 0.0,
         labeled_weight: float = 0.0,
+        pull: float = 0.01,
         labeled_share: float = 0.5,
         concentration: int = 4,
         mask_ratio: float = 0.7,
@@ -112,7 +109,6 @@ class DTLP(nn.Module):
         self.teachers = teachers
         self.difficulty = difficulty
         self.unsupervised_weight = unsupervised_weight
-        self.pull = pull
         self.mix_weight = mix_weight
         self.masked_weight = masked_weight
         self.distillation_weight = distillation_weight
@@ -120,6 +116,7 @@ class DTLP(nn.Module):
         self.propagation_weight = propagation_weight
         self.unlabeled_weight = unlabeled_weight
         self.labeled_weight = labeled_weight
+        self.pull = pull
         self.labeled_share = labeled_share
         self.concentration = concentration
         self.mask_ratio = mask_ratio
@@ -140,7 +137,7 @@ class DTLP(nn.Module):
             unlabeled: "image" `(U, C, D, H, W)`, or None to train on the labels alone.
             progress: from 0 at the first iteration to 1 at the last.
         """
-        self._pull(self.pull(progress))
+        self._pull()
         terms = self._terms_of_labeled(labeled["image"], labeled["label"])
         logged = {}
         if unlabeled is None:
@@ -232,8 +229,8 @@ class DTLP(nn.Module):
         )
 
     @torch.no_grad()
-    def _pull(self, share: float) -> None:
+    def _pull(self) -> None:
         network = self.network
         decoders = network.deployed.decoder, network.diffusion_decoder, network.labeled_decoder
         for deployed, *others in zip(*(decoder.parameters() for decoder in decoders), strict=True):
-            deployed.lerp_(sum(others) / len(others), share)
+            deployed.lerp_(sum(others) / len(others), self.pull)

@@ -31,7 +31,6 @@ LEFT_OUT = {
     "half_sampling": set(),
     "sampling_every_4": set(),
     "without_ramp": set(),
-    "constant_pull": set(),
     "propagation_of_labeled_decoder": set(),
     "labels_only": OF_UNLABELED,
 }
@@ -45,7 +44,6 @@ CHOICES = {
     "labeled_weight": 0.0,
     "propagation_branch": "diffusion",
     "weight_at_the_start": pytest.approx(0.0067, abs=1e-4),
-    "pull_at_the_end": 0.0,
 }
 NO_DISTILLATION, NO_RECONSTRUCTION = {"distillation_weight": 0}, {"reconstruction_weight": 0}
 CHOSEN = {
@@ -58,7 +56,6 @@ CHOSEN = {
     "half_sampling": {"sampled_times": 5},
     "sampling_every_4": {"sampling_interval": 4},
     "without_ramp": {"weight_at_the_start": 1.0},
-    "constant_pull": {"pull_at_the_end": 0.01},
     "propagation_of_labeled_decoder": {"propagation_branch": "labeled"},
 }
 
@@ -74,8 +71,7 @@ def choices(method):
         "sampled_times": len(method.teachers.diffusion.sample_times),
         "sampling_interval": method.teachers.sampling_interval,
     }
-    schedules = {"weight_at_the_start": method.unsupervised_weight(0.0), "pull_at_the_end": method.pull(1.0)}
-    return {**chosen, **of_teachers, **schedules}
+    return {**chosen, **of_teachers, "weight_at_the_start": method.unsupervised_weight(0.0)}
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
@@ -105,8 +101,7 @@ def test_settings_name_the_method_numbers_of_the_paper():
     assert (config["sample_steps"], config["sampling_interval"]) == (10, 1)
     assert (difficulty["window"], difficulty["exponent"]) == (50, 0.2)
     assert (teachers["ema_decay"], teachers["temperature"], teachers["blur"]) == (0.99, 1, 1)
-    assert (method["mix_weight"], method["unlabeled_weight"], method["blocks"]) == (1, 0, 16)
-    assert (method["pull"]["start"], method["pull"]["power"]) == (0.01, 0.9)
+    assert (method["mix_weight"], method["unlabeled_weight"], method["blocks"], method["pull"]) == (1, 0, 16, 0.01)
     ramp = method["unsupervised_weight"]
     assert (ramp["max_value"], ramp["length"], ramp["steepness"]) == (1, 0.4, 5)
 

@@ -176,7 +176,6 @@ def method(network: nn.Module, **options: object) -> DTLP:
         "teachers": FixedTeachers(network.num_classes),
         "difficulty": DifficultyWeights(network.num_classes),
         "unsupervised_weight": constant(1.0),
-        "pull": constant(0.01),
         "blocks": 2,
         **dict.fromkeys(WEIGHTS.values(), 1.0),
     }
@@ -206,7 +205,6 @@ def real_method(network: DiffusionVNet | None = None, **options: object) -> DTLP
         "teachers": DiverseTeachers(network, diffusion, **of_teachers),
         "difficulty": DifficultyWeights(network.num_classes),
         "unsupervised_weight": constant(1.0),
-        "pull": constant(0.01),
         "blocks": 2,
     }
     return DTLP(network, **{**defaults, **options})
@@ -401,7 +399,7 @@ def test_loss_is_the_weighted_sum_of_its_parts(draws: Draws) -> None:
 
 def test_defaults_are_those_of_table_i_for_the_left_atrium(draws: Draws) -> None:
     network = FixedOutputs(2)
-    dtlp = DTLP(network, CrossEntropy(), FixedTeachers(2), DifficultyWeights(2), constant(1.0), constant(0.0))
+    dtlp = DTLP(network, CrossEntropy(), FixedTeachers(2), DifficultyWeights(2), constant(1.0))
     labeled, unlabeled = streams(2)
     losses = dtlp(labeled, unlabeled, 0.0)
     parts = reference(dtlp, labeled["label"], draws.boxes[0])
@@ -411,6 +409,7 @@ def test_defaults_are_those_of_table_i_for_the_left_atrium(draws: Draws) -> None
     assert losses["loss"].item() == pytest.approx(expected, rel=1e-4)
     assert draws.arguments["sample_block_mask"] == (LABELED + UNLABELED, SHAPE, 0.7, 16)
     assert draws.arguments["sample_cutmix"] == (SHAPE, LABELED, UNLABELED, 0.5, 4)
+    assert dtlp.pull == 0.01
 
 
 def test_progress_reaches_the_terms_of_unlabelled_volumes_alone(draws: Draws) -> None:
@@ -786,7 +785,7 @@ def test_terms_of_unlabelled_volumes_train_the_deployed_path_alone(monkeypatch: 
 def test_every_parameter_changes_in_a_step() -> None:
     # normalised over all channels at once: in batch normalisation the biases before it have no effect
     network = small_network(norm="group", norm_groups=1, base_channels=4)
-    dtlp = real_method(network, pull=constant(0.0))
+    dtlp = real_method(network, pull=0.0)
     dtlp(*images_and_label(), 1.0)["loss"].backward()
     assert {id(parameter) for parameter in dtlp.parameters() if parameter.requires_grad} == {
         id(parameter) for parameter in network.parameters()
@@ -820,7 +819,7 @@ def test_deployed_decoder_is_drawn_to_the_mean_of_the_others_before_the_step() -
     network.deployed.decoder.register_forward_pre_hook(
         lambda module, inputs: seen.append([parameter.detach().clone() for parameter in module.parameters()])
     )
-    real_method(network, pull=constant(0.3), **only("mix_loss"))(*images_and_label(), 1.0)
+    real_method(network, pull=0.3, **only("mix_loss"))(*images_and_label(), 1.0)
     expected = [0.7 * own + 0.3 * (xi + psi) / 2 for own, xi, psi in zip(*before, strict=True)]
     for index, wanted in enumerate(expected):
         torch.testing.assert_close(list(network.deployed.decoder.parameters())[index], wanted)
@@ -835,7 +834,7 @@ def test_pull_after_k_steps_is_the_closed_form(pull: float) -> None:
     network = FixedOutputs(2)
     weights = [decoder.weight for decoder in (network.labeled_decoder, network.diffusion_decoder)]
     mean, start = (weights[0] + weights[1]).detach() / 2, network.deployed["decoder"].weight.detach().clone()
-    dtlp = method(network, pull=constant(pull))
+    dtlp = method(network, pull=pull)
     for step in range(1, 5):
         dtlp(streams(2)[0], None, 0.0)
         expected = mean + (1 - pull) ** step * (start - mean)
@@ -843,23 +842,11 @@ def test_pull_after_k_steps_is_the_closed_form(pull: float) -> None:
     assert network.deployed["decoder"].weight.requires_grad
 
 
-def test_pull_follows_the_progress() -> None:
-    """With the share 1 - p the decoder stays its own at the last step, and is all the others' mean at the first."""
-    network = FixedOutputs(2)
-    decoder, others = network.deployed["decoder"], (network.labeled_decoder, network.diffusion_decoder)
-    mean = sum(other.weight for other in others).detach() / 2
-    dtlp = method(network, pull=lambda progress: 1 - progress)
-    start = decoder.weight.detach().clone()
-    for progress, expected in ((1.0, start), (0.5, (start + mean) / 2), (0.0, mean)):
-        dtlp(streams(2)[0], None, progress)
-        torch.testing.assert_close(decoder.weight.detach(), expected)
-
-
 def test_pull_leaves_statistics_alone() -> None:
     network = small_network()
     network.labeled_decoder(network.deployed.encoder(network.deployed.stem(torch.randn(2, 1, 4, 4, 6)), []), [])
     buffers = [buffer.clone() for buffer in network.deployed.decoder.buffers()]
-    real_method(network, pull=constant(1.0), **only())(*images_and_label(), 0.0)
+    real_method(network, pull=1.0, **only())(*images_and_label(), 0.0)
     assert all(torch.equal(*pair) for pair in zip(network.deployed.decoder.buffers(), buffers, strict=True))
 
 
