@@ -126,13 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         parser.exit(1, f"error: {error}\n")
     path = RESULTS / f"{options.list.stem}_dtlp_teachers.md"
-    table, disagreement = (
-        markdown_table(
-            ["iteration", *columns],
-            [[str(step), *(number(value, 4) for value in row[part])] for step, row in zip(steps, rows, strict=True)],
-        )
-        for part, columns in enumerate((MEMBERS, DISAGREEMENT))
-    )
+    dice, shares = zip(*rows, strict=True)
+    table, disagreement = table_of(steps, MEMBERS, dice), table_of(steps, DISAGREEMENT, shares)
     print(f"{table}\n{disagreement}", flush=True)
     write_text(
         path,
@@ -146,10 +141,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     lines = [
         (steps, values, {"marker": "o", "linestyle": "--" if "alone" in name else "-", "label": name})
-        for name, values in zip(MEMBERS, zip(*(dice for dice, _ in rows), strict=True), strict=True)
+        for name, values in zip(MEMBERS, zip(*dice, strict=True), strict=True)
     ]
     plot_over_training(lines, "mean Dice on patches of unlabelled cases", 3, path.with_suffix(".png"))
     return 0
+
+
+def table_of(steps: Sequence[int], columns: Sequence[str], rows: Sequence[Sequence[float]]) -> str:
+    """Return a table with a row for each step."""
+    cells = [[str(step), *(number(value, 4) for value in row)] for step, row in zip(steps, rows, strict=True)]
+    return markdown_table(["iteration", *columns], cells)
 
 
 def saved_epochs(run: Run) -> list[int]:

@@ -700,10 +700,8 @@ def test_streams_of_different_lengths(labeled: int) -> None:
     dtlp = real_method()
     losses = dtlp(*images_and_label(labeled), progress=1.0)
     losses["loss"].backward()
-    assert losses["loss"].isfinite() and {name for name in losses if name in PARTS} == PARTS - {
-        "unlabeled_loss",
-        "labeled_loss",
-    }
+    of_equation_22 = PARTS - {"unlabeled_loss", "labeled_loss"}
+    assert losses["loss"].isfinite() and {name for name in losses if name in PARTS} == of_equation_22
 
 
 def test_half_precision_outputs_are_compared_in_float32() -> None:
