@@ -9,7 +9,12 @@ import pytest
 from medssl_components.data import DataError
 from medssl_components.data.split_file import OWN_FOLDERS, find_split, read_split
 
-SCENARIOS = ("hippocampus_two_domains", "hippocampus_three_domains")
+THREE_DOMAINS = {  # those of training, and that of test
+    "hippocampus_three_domains": (["original", "inverted"], "shaded"),
+    "hippocampus_three_domains_to_inverted": (["original", "shaded"], "inverted"),
+    "hippocampus_three_domains_to_original": (["inverted", "shaded"], "original"),
+}
+SCENARIOS = ("hippocampus_two_domains", *THREE_DOMAINS)
 TABLE = "domains is no table of names; give each case its domain, "
 
 
@@ -109,8 +114,15 @@ def test_two_domains_are_an_adaptation() -> None:
     assert domains["test"] == ["shaded"] * 40
 
 
-def test_three_domains_are_a_generalisation() -> None:
-    domains = domains_of("hippocampus_three_domains")
-    assert domains["labeled"] == domains["5%"] == ["original", "inverted"] * 4
-    assert domains["unlabeled"] == ["original", "inverted"] * 76
-    assert domains["test"] == ["shaded"] * 40
+@pytest.mark.parametrize("name", THREE_DOMAINS)
+def test_of_three_domains_each_is_left_out_once(name: str) -> None:
+    domains = domains_of(name)
+    known, unknown = THREE_DOMAINS[name]
+    assert domains["labeled"] == domains["5%"] == known * 4
+    assert domains["unlabeled"] == known * 76
+    assert domains["test"] == [unknown] * 40
+
+
+def test_cases_of_all_three_folds_are_the_same() -> None:
+    folds = [read_split(find_split(name, Path())) for name in THREE_DOMAINS]
+    assert all(fold.lists == folds[0].lists and fold.labeled == folds[0].labeled for fold in folds)
