@@ -90,6 +90,13 @@ def test_training_leaves_a_plain_state_dict_settings_and_one_run_folder(bundle, 
     assert any(name.startswith("events.") for name in names)
 
 
+def test_training_without_validation_cases_says_nothing_of_validation(bundle, make_folder, tmp_path, recwarn):
+    dataset = make_folder(tmp_path / "data", labeled=2, unlabeled=1, test=0)
+    bundle.training(dataset, tmp_path, epochs=1)
+    assert not [str(warning.message) for warning in recwarn if "dataloader" in str(warning.message)]
+    assert not (tmp_path / "eval" / "run_001" / "best.pt").exists()
+
+
 def test_second_training_keeps_the_earlier_model(bundle, dataset, tmp_path):
     bundle.training(dataset, tmp_path, epochs=1)
     first = (tmp_path / "models" / "model.pt").read_bytes()
