@@ -129,4 +129,4 @@ def test_other_overlays_have_the_numbers_of_the_left_atrium_and_labels_for_the_d
     own = ("mask_ratio", "masked_weight", "distillation_weight", "reconstruction_weight", "propagation_weight")
     assert [overlay[key] for key in own] == [of_la[key] for key in own]
     assert [load("train")[key] for key in own] == [of_la[key] for key in own]
-    assert (overlay["labeled_weight"], load("train")["labeled_weight"]) == (1, 0)
+    assert (overlay["labeled_weight"], load("train")["labeled_weight"]) == (4, 0)
