@@ -42,15 +42,17 @@ class DiverseTeachers(nn.Module):
     propagation (DTLP-Net), https://arxiv.org/abs/2508.08549, section III-B.
 
     Differences from the paper: the passes without gradient leave running statistics alone and drop no channel; the
-    diffusion and the labelled decoder use the statistics of the batch, the average its own, which are the network's.
-    What is distilled of the diffusion is the softmax of its last logits before the clamp; clamped to [-1, 1] they are
-    nearly uniform for many classes. The average is moved at every step (the paper says periodically).
+    diffusion and the labelled decoder use the statistics of the batch, the average its own, which are averages as well:
+    those of the network follow its last few steps. What is distilled of the diffusion is the softmax of its last logits
+    before the clamp; clamped to [-1, 1] they are nearly uniform for many classes. The average is moved at every step
+    (the paper says periodically).
 
     Args:
         network: the student, whose deployed path is copied.
         diffusion: adds noise to label maps and makes label maps out of noise.
         teachers: which of "first" and "second" make the pseudo-labels (table XI).
         ema_decay: of the average.
+        buffers: what becomes of running statistics in the average, "average" or "copy", see `update_ema`.
         sampling_interval: steps from one sampling of the diffusion to the next; without it the labelled decoder is the
             first teacher alone. 1 in the paper; sampling takes a third of a step's arithmetic.
         temperature: of the Gumbel softmax.
@@ -66,6 +68,7 @@ class DiverseTeachers(nn.Module):
         diffusion: LabelDiffusion,
         teachers: Sequence[str] = TEACHERS,
         ema_decay: float = 0.99,
+        buffers: str = "average",
         sampling_interval: int = 1,
         temperature: float = 1.0,
         blur: float = 1.0,
@@ -75,7 +78,7 @@ class DiverseTeachers(nn.Module):
             raise ValueError(f"teachers is {list(teachers)}; give one of {', '.join(TEACHERS)} or both")
         if sampling_interval < 1:
             raise ValueError(f"sampling_interval is {sampling_interval}; give 1 or more")
-        self.average = MovingAverage(network.deployed, ema_decay, buffers="copy")
+        self.average = MovingAverage(network.deployed, ema_decay, buffers)
         self.diffusion = diffusion
         self.teachers = tuple(teachers)
         self.sampling_interval = sampling_interval
