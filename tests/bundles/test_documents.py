@@ -88,7 +88,7 @@ def test_options_table_states_the_defaults(bundle):
     ("overlay", "spacing", "patch", "labeled", "rate", "iterations"),
     [
         ("la", 0.625, [112, 112, 80], 16, {"skcdf": 0.1, "": 0.01}, {"dbisl": 17000, "dtlp": 11400, "": 6000}),
-        ("la_cpu", 1.25, [64, 64, 48], 8, {"skcdf": 0.1, "dtlp": 0.1, "": 0.01}, {"": 3000}),
+        ("la_cpu", 1.25, [64, 64, 48], 8, {"skcdf": 0.1, "dtlp": 0.03, "": 0.01}, {"": 3000}),
         ("pancreas_ct", 1.0, [96, 96, 96], 12, {"skcdf": 0.1, "": 0.01}, {"dbisl": 17000, "": 6000}),
         ("brats2019", 1.0, [96, 96, 96], 25, {"skcdf": 0.1, "": 0.01}, {"dbisl": 17000, "": 20000}),
         ("hippocampus", "native", [32, 48, 32], 8, {"": 0.1}, {"": 1000}),
