@@ -101,6 +101,7 @@ def test_settings_name_the_method_numbers_of_the_paper():
     assert (config["sample_steps"], config["sampling_interval"]) == (10, 1)
     assert (difficulty["window"], difficulty["exponent"]) == (50, 0.2)
     assert (teachers["ema_decay"], teachers["temperature"], teachers["blur"]) == (0.99, 1, 1)
+    assert teachers["buffers"] == "average"
     assert (method["mix_weight"], method["unlabeled_weight"], method["blocks"], method["pull"]) == (1, 0, 16, 0.01)
     ramp = method["unsupervised_weight"]
     assert (ramp["max_value"], ramp["length"], ramp["steepness"]) == (1, 0.4, 5)

@@ -288,10 +288,10 @@ def test_average_starts_with_the_first_use_and_follows_the_deployed_path() -> No
     torch.testing.assert_close(both(network, labeled, unlabeled).logits, logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("buffers", "kept"), [("average", 0.5), ("copy", 0.0)])
-def test_running_statistics_of_the_average_follow_their_rule(buffers: str, kept: float) -> None:
+@pytest.mark.parametrize(("options", "kept"), [({}, 0.5), ({"buffers": "copy"}, 0.0)])
+def test_running_statistics_of_the_average_are_averages_or_copies(options: dict[str, str], kept: float) -> None:
     network = small_network()
-    both = teachers(network, buffers=buffers)
+    both = teachers(network, **options)
     both(network, *volumes())
     before = {name: buffer.clone() for name, buffer in both.average.average.named_buffers()}
     network(5 * volumes()[0] + 3)
