@@ -59,7 +59,7 @@ class DiverseTeachers(nn.Module):
         blur: standard deviation of the Gaussian in voxels.
 
     Raises:
-        ValueError: for an unknown teacher, none, or an interval below 1.
+        ValueError: for an unknown teacher, none, an interval below 1, or what `MovingAverage` refuses.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import copy
 import torch
 from torch import nn
 
-from ..ops import update_ema, warmed_up_decay
+from ..ops import check_ema_settings, update_ema, warmed_up_decay
 
 
 class MovingAverage(nn.Module):
@@ -22,10 +22,14 @@ class MovingAverage(nn.Module):
         decay: share of the old weights that an update keeps; the copy starts as the mean of all weights so far, see
             `warmed_up_decay`.
         buffers: see `update_ema`.
+
+    Raises:
+        ValueError: for a decay outside [0, 1] or an unknown rule for buffers.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.99, buffers: str = "keep") -> None:
         super().__init__()
+        check_ema_settings(decay, buffers)
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.decay = decay
         self.buffers_rule = buffers

@@ -13,4 +13,4 @@ from .label_propagation import correlation_map, pool_features, propagate_labels
 from .predictive_entropy import predictive_entropy
 from .schedules import PolynomialDecay, SigmoidRampUp
 from .signed_distance_map import SignedDistanceMap, signed_distance_map
-from .update_ema import update_ema, warmed_up_decay
+from .update_ema import check_ema_settings, update_ema, warmed_up_decay

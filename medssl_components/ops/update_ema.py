@@ -27,10 +27,7 @@ def update_ema(teacher: nn.Module, student: nn.Module, decay: float, buffers: st
     Raises:
         ValueError: for a decay outside [0, 1] or another word for `buffers`.
     """
-    if not 0 <= decay <= 1:
-        raise ValueError(f"decay is {decay}; give a value from 0 to 1")
-    if buffers not in BUFFER_RULES:
-        raise ValueError(f"buffers is {buffers!r}; give one of {', '.join(BUFFER_RULES)}")
+    check_ema_settings(decay, buffers)
     for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
         mine.lerp_(theirs, 1 - decay)
     if buffers == "keep":
@@ -40,6 +37,22 @@ def update_ema(teacher: nn.Module, student: nn.Module, decay: float, buffers: st
             mine.lerp_(theirs, 1 - decay)
         else:
             mine.copy_(theirs)
+
+
+def check_ema_settings(decay: float, buffers: str) -> None:
+    """Refuse settings that `update_ema` cannot use, so that a training hears of them before its first step.
+
+    Args:
+        decay: as in `update_ema`.
+        buffers: as in `update_ema`.
+
+    Raises:
+        ValueError: for a decay outside [0, 1] or another word for `buffers`.
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay is {decay}; give a value from 0 to 1")
+    if buffers not in BUFFER_RULES:
+        raise ValueError(f"buffers is {buffers!r}; give one of {', '.join(BUFFER_RULES)}")
 
 
 def warmed_up_decay(decay: float, step: int) -> float:

@@ -126,3 +126,11 @@ def test_state_of_a_copy_that_has_not_started_starts_later() -> None:
     set_weight(net, 4.0)
     assert average.start(net) == 0
     assert weight(average) == 4.0
+
+
+@pytest.mark.parametrize(
+    "settings, named", [({"decay": 1.5}, "1.5"), ({"decay": -0.1}, "-0.1"), ({"buffers": "mean"}, "'mean'")]
+)
+def test_unusable_settings_are_told_before_the_first_step(settings: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        MovingAverage(network(), **settings)
