@@ -4,8 +4,9 @@
     python benchmarks/dtlp_teachers.py benchmarks/hippocampus.json --dataset_dir DIR [--patches 96]
 
 It takes the checkpoints of a `dtlp` run that `real_data.py` has made with `benchmarks/overlays/dtlp_teachers.json`,
-which keeps the second teacher too, and gives them random patches of unlabelled cases as the training does: as many at
-once, with the training's augmentation. Table and plot go to `benchmarks/results/<list>_dtlp_teachers.md` and `.png`.
+which keeps the student beside the second teacher, and gives them random patches of unlabelled cases as the training
+does: as many at once, with the training's augmentation. Table and plot go to
+`benchmarks/results/<list>_dtlp_teachers.md` and `.png`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from common import (
 
 from medssl_components.engines import autocast, resolve_precision
 
-MEMBERS = ("diffusion alone", "labelled decoder alone", "first teacher", "second teacher", "ensemble", "deployed")
+MEMBERS = ("diffusion alone", "labelled decoder alone", "first teacher", "second teacher", "ensemble", "student")
 DISAGREEMENT = ("voxels", "the first is right", "the second is right", "the ensemble follows the second")
 
 
@@ -78,9 +79,10 @@ def qualities(
     """
     method, network, device = (parser.get_parsed_content(name) for name in ("method", "network", "device"))
     folder = run.started_run()
-    for name, module in (("model", network), ("average", method.teachers.average)):
+    for name, module in (("student", network), ("model", method.published)):
         state = torch.load(folder / f"snapshot_{name}_epoch={epoch}.pt", map_location=device, weights_only=True)
         module.load_state_dict(state)
+    method.teachers.average.initialised.fill_(True)
     dtype = resolve_precision(parser.get_parsed_content("precision"), device)
     method.to(device).train()
     torch.manual_seed(run.seed)
@@ -89,9 +91,9 @@ def qualities(
         image, label = batch["image"].to(device), batch["label"].to(device).long()
         with autocast(device, dtype):
             teaching = method.teachers(network, image[:0], image)
-            deployed = network.eval()(image).float().softmax(1)
+            student = network.eval()(image).float().softmax(1)
             network.train()
-        said = [teaching.soft[0], teaching.soft[-1], teaching.first, teaching.second, teaching.probs, deployed]
+        said = [teaching.soft[0], teaching.soft[-1], teaching.first, teaching.second, teaching.probs, student]
         classes = torch.arange(1, network.num_classes, device=device).view(-1, 1)
         label, chosen = label.flatten(), torch.stack([probs.max(1).indices.flatten() for probs in said])
         of_class, truth = chosen.unsqueeze(1) == classes, label == classes
@@ -134,9 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"# DTLP-Net's teachers, {options.list.stem}\n\n    {script_command(__file__, arguments)}\n\n"
         f"Dice on {sum(len(batch['label']) for batch in batches)} random patches of unlabelled cases, taken together "
         f"(mean over the classes), whose labels training never saw; {run.labeled} labels, seed {run.seed}. The first "
-        "teacher is the mean of the diffusion, softened, and the labelled decoder; the second is the average of the "
-        f"deployed network.\n\n{table}\n![]({path.stem}.png)\n\nWhere the two teachers disagree, as a share of all "
-        f"voxels, and shares of these:\n\n{disagreement}\n"
+        "teacher is the mean of the diffusion, softened, and the labelled decoder; the second is the student's "
+        f"average, which is published.\n\n{table}\n![]({path.stem}.png)\n\nWhere the two teachers disagree, as a "
+        f"share of all voxels, and shares of these:\n\n{disagreement}\n"
         f"{machine()}; data {data}; commit {git_commit()}; {datetime.date.today().isoformat()}.\n",
     )
     lines = [
@@ -154,9 +156,9 @@ def table_of(steps: Sequence[int], columns: Sequence[str], rows: Sequence[Sequen
 
 
 def saved_epochs(run: Run) -> list[int]:
-    """Return the epochs of which a run keeps both the network and the average."""
+    """Return the epochs of which a run keeps both the student and the second teacher."""
     folder = run.started_run()
-    epochs = [int(path.stem.split("=")[1]) for path in folder.glob("snapshot_average_epoch=*.pt")] if folder else []
+    epochs = [int(path.stem.split("=")[1]) for path in folder.glob("snapshot_student_epoch=*.pt")] if folder else []
     return sorted(epoch for epoch in epochs if (folder / f"snapshot_model_epoch={epoch}.pt").is_file())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two teachers of different kinds: a diffusion with the labelled decoder, and the average of the deployed network."""
+"""Two teachers of different kinds: a diffusion with the labelled decoder, and the moving average of the network."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DiverseTeachers(nn.Module):
 
     The first teacher is the mean of the labelled decoder's softmax and of a label map that the diffusion decoder makes
     out of noise, softened with Gumbel noise and a blur (equation 7). The second one is the moving average of the
-    deployed network. Their ensemble is that of equations 8 to 10.
+    network, on its deployed path. Their ensemble is that of equations 8 to 10.
 
     Reference: W. Li et al., Boosting generic semi-supervised medical image segmentation via diverse teaching and label
     propagation (DTLP-Net), https://arxiv.org/abs/2508.08549, section III-B.
@@ -48,7 +48,7 @@ class DiverseTeachers(nn.Module):
     (the paper says periodically).
 
     Args:
-        network: the student, whose deployed path is copied.
+        network: the student, which is copied.
         diffusion: adds noise to label maps and makes label maps out of noise.
         teachers: which of "first" and "second" make the pseudo-labels (table XI).
         ema_decay: of the average.
@@ -78,7 +78,7 @@ class DiverseTeachers(nn.Module):
             raise ValueError(f"teachers is {list(teachers)}; give one of {', '.join(TEACHERS)} or both")
         if sampling_interval < 1:
             raise ValueError(f"sampling_interval is {sampling_interval}; give 1 or more")
-        self.average = MovingAverage(network.deployed, ema_decay, buffers)
+        self.average = MovingAverage(network, ema_decay, buffers)
         self.diffusion = diffusion
         self.teachers = tuple(teachers)
         self.sampling_interval = sampling_interval
@@ -94,7 +94,7 @@ class DiverseTeachers(nn.Module):
             labeled: images `(L, C, D, H, W)`.
             unlabeled: images `(U, C, D, H, W)`.
         """
-        step = self.average.start(network.deployed)
+        step = self.average.start(network)
         self.average.eval()
         logits = self.average(torch.cat([labeled, unlabeled])).float()
         first, soft = self._first(network, unlabeled, sample=step % self.sampling_interval == 0)
@@ -108,7 +108,7 @@ class DiverseTeachers(nn.Module):
 
     def update(self, network: DiffusionVNet) -> None:
         """Move the average towards the student, after its step."""
-        self.average.update(network.deployed)
+        self.average.update(network)
 
     def _first(
         self, network: DiffusionVNet, image: torch.Tensor, sample: bool

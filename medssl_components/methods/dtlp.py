@@ -45,7 +45,8 @@ class DTLP(nn.Module):
     Differences from the paper: all terms of unlabelled images rise with `unsupervised_weight`, where the paper has full
     weights from the first step. In a step without unlabelled images, of which the paper has none, the deployed decoder
     learns from the labelled ones, as nothing else would teach it. Passes of noisy label maps leave batch norm's running
-    statistics alone, which are then those of images.
+    statistics alone, which are then those of images. The network's average is `published`, where the paper deploys the
+    network itself.
 
     Args:
         network: a `DiffusionVNet`; its forward pass, the decoder theta, is what is deployed.
@@ -155,6 +156,11 @@ class DTLP(nn.Module):
     def after_step(self) -> None:
         """Move the second teacher towards the student."""
         self.teachers.update(self.network)
+
+    @property
+    def published(self) -> nn.Module:
+        """The network to deploy: the second teacher's, in which the last steps are averaged."""
+        return self.teachers.average.average
 
     def _terms_of_labeled(
         self, image: torch.Tensor, label: torch.Tensor

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "dtlp" / "configs"
 TINY = {
@@ -91,6 +92,20 @@ def test_labels_only_takes_four_labelled_patches_and_no_others(train):
     flow.parser.get_parsed_content("train::trainer").run()
     labeled, unlabeled, _ = batches[0]
     assert len(labeled["image"]) == 4 and unlabeled is None
+
+
+@pytest.mark.parametrize(("options", "teaches"), [({}, True), ({"published": "@network"}, False)])
+def test_the_second_teacher_or_the_student_is_validated_and_published(train, tmp_path, options, teaches):
+    flow = train(**options, iterations_per_epoch=3)
+    method, evaluator = (flow.parser.get_parsed_content(key) for key in ("method", "validate::evaluator"))
+    teacher, student = method.teachers.average.average, method.network
+    assert evaluator.network is (teacher if teaches else student)
+    saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    for network in (teacher, student):
+        state = network.state_dict()
+        assert saved.keys() == state.keys()
+        same = all(torch.equal(saved[name], value) for name, value in state.items())
+        assert same == (network is evaluator.network)
 
 
 def test_settings_name_the_method_numbers_of_the_paper():

@@ -124,7 +124,8 @@ def test_weights_teachers_and_statistics_are_equal_in_both_processes(done, name)
     first, second = (torch.load(done / f"{name}_{rank}.pt", weights_only=True) for rank in (0, 1))
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
     published = torch.load(done / name / "0" / "models" / "model.pt", weights_only=True)
-    assert all(torch.equal(value, second[f"network.{key}"]) for key, value in published.items())
+    prefix = {"dtlp": "teachers.average.average."}.get(name, "network.")
+    assert all(torch.equal(value, second[f"{prefix}{key}"]) for key, value in published.items())
     parts = {"mean_teacher": "teacher.", "dtlp": "teachers.average.", "skcdf": "class_ratios"}
     assert any(key.startswith(parts.get(name, "network.")) for key in first)
 

@@ -11,7 +11,10 @@ import pytest
 BUNDLES = sorted(path.parent for path in Path(__file__).resolve().parents[2].glob("bundles/*/configs"))
 YARDSTICK = next(path for path in BUNDLES if path.name == "supervised")
 OWN = {"bundle_root", "batch_size", "method", "network_def", "displayable_configs"}
-OWN_OF = {"skcdf": {"learning_rate"}}  # and of one bundle alone: its moving averages need a higher rate
+OWN_OF = {  # and of one bundle alone
+    "skcdf": {"learning_rate"},  # its moving averages need a higher one
+    "dtlp": {"published"},  # its second teacher
+}
 RECIPE = {"batch_size", "max_epochs", "learning_rate"}  # what a data set's overlay may have of its own: the paper's
 
 

@@ -28,6 +28,9 @@ class KnownNetwork(nn.Module):
         self.scale = nn.Parameter(torch.linspace(-2, 2, num_classes).reshape(1, -1, 1, 1, 1))
         self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.deployed(image)
+
     def labeled_path(self, image: torch.Tensor) -> PathOutput:
         return PathOutput(image * self.scale + 0.5 * image.square(), image)
 
@@ -260,7 +263,7 @@ def test_teachers_drop_no_channel_and_normalise_as_stated() -> None:
 def test_average_keeps_its_statistics_in_training_mode_too() -> None:
     network = small_network()
     both = teachers(network).train()
-    both.average.start(network.deployed)
+    both.average.start(network)
     before = state(both.average)
     both(network, *volumes())
     assert same(state(both.average), before)
@@ -269,7 +272,7 @@ def test_average_keeps_its_statistics_in_training_mode_too() -> None:
 # The average over the steps
 
 
-def test_average_starts_with_the_first_use_and_follows_the_deployed_path() -> None:
+def test_average_starts_with_the_first_use_and_follows_the_network() -> None:
     network = KnownNetwork(2)
     both = teachers(network, ema_decay=0.6)
     with torch.no_grad():
@@ -277,7 +280,7 @@ def test_average_starts_with_the_first_use_and_follows_the_deployed_path() -> No
     both(network, *images())
     expected = 10.0
     for step in range(1, 5):
-        assert (both.average.average.weight - expected).abs().max() < 1e-5
+        assert (both.average.average.deployed.weight - expected).abs().max() < 1e-5
         with torch.no_grad():
             network.deployed.weight.fill_(10.0 + step)
         both.update(network)
@@ -296,11 +299,11 @@ def test_running_statistics_of_the_average_are_averages_or_copies(options: dict[
     before = {name: buffer.clone() for name, buffer in both.average.average.named_buffers()}
     network(5 * volumes()[0] + 3)
     both.update(network)  # the first of all updates, which makes the mean of two
-    for (name, own), theirs in zip(both.average.average.named_buffers(), network.deployed.buffers(), strict=True):
+    for (name, own), theirs in zip(both.average.average.named_buffers(), network.buffers(), strict=True):
         share = kept if own.is_floating_point() else 0.0
         expected = (share * before[name] + (1 - share) * theirs).to(own.dtype)
         assert torch.equal(own, expected) or share and torch.allclose(own, expected, rtol=1e-6, atol=1e-6), name
-    assert any(buffer.abs().max() > 1 for buffer in network.deployed.buffers())
+    assert any(buffer.abs().max() > 1 for buffer in network.buffers())
 
 
 # Steps that sample

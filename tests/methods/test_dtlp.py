@@ -903,7 +903,7 @@ def test_second_teacher_after_k_steps_is_the_closed_form() -> None:
         dtlp.after_step()
         decay = min(0.6, step / (step + 1))
         expected = decay * expected + (1 - decay) * (2.0 + step)
-        weight = dtlp.teachers.average.average.stem[0][0].weight
+        weight = dtlp.published.deployed.stem[0][0].weight
         torch.testing.assert_close(weight, torch.full_like(weight, expected))
         assert int(dtlp.teachers.average.steps) == step
 
@@ -943,20 +943,22 @@ def test_state_dict_round_trip() -> None:
         assert torch.equal(value, second.state_dict()[name]), name
 
 
-def test_the_deployed_network_is_the_network_alone() -> None:
+def test_the_average_is_published_and_is_a_network_alone() -> None:
     dtlp = real_method()
     for _ in range(2):
         dtlp(*images_and_label(), 1.0)["loss"].backward()
+        with torch.no_grad():
+            for parameter in dtlp.network.parameters():
+                parameter.mul_(0.5)
         dtlp.after_step()
     image = images_and_label()[1]["image"]
     alone = small_network()
-    alone.load_state_dict(dtlp.network.state_dict())
+    alone.load_state_dict(dtlp.published.state_dict())
     with torch.no_grad():
-        expected = dtlp.network.eval().unlabeled_path(image).logits
-        assert torch.equal(alone.eval()(image), expected) and torch.equal(dtlp.network(image), expected)
-        assert not torch.allclose(dtlp.teachers.average.eval()(image), expected)
-        without_decoders = alone.deployed(image)
-    assert torch.equal(without_decoders, expected)
+        expected = dtlp.teachers.average.eval()(image)
+        assert torch.equal(alone.eval()(image), expected)
+        assert torch.equal(alone.deployed(image), expected)  # without the other decoders
+        assert not torch.allclose(dtlp.network.eval()(image), expected)
 
 
 def test_an_unknown_branch_is_an_error_of_one_line() -> None:
