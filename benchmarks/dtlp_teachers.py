@@ -79,10 +79,10 @@ def qualities(
     """
     method, network, device = (parser.get_parsed_content(name) for name in ("method", "network", "device"))
     folder = run.started_run()
+    method.teachers.average.start(network)  # now, as its first use would put the student in place of what is loaded
     for name, module in (("student", network), ("model", method.published)):
         state = torch.load(folder / f"snapshot_{name}_epoch={epoch}.pt", map_location=device, weights_only=True)
         module.load_state_dict(state)
-    method.teachers.average.initialised.fill_(True)
     dtype = resolve_precision(parser.get_parsed_content("precision"), device)
     method.to(device).train()
     torch.manual_seed(run.seed)

@@ -943,7 +943,7 @@ def test_state_dict_round_trip() -> None:
         assert torch.equal(value, second.state_dict()[name]), name
 
 
-def test_the_average_is_published_and_is_a_network_alone() -> None:
+def test_the_average_is_published_and_it_and_the_student_are_networks_alone() -> None:
     dtlp = real_method()
     for _ in range(2):
         dtlp(*images_and_label(), 1.0)["loss"].backward()
@@ -952,13 +952,16 @@ def test_the_average_is_published_and_is_a_network_alone() -> None:
                 parameter.mul_(0.5)
         dtlp.after_step()
     image = images_and_label()[1]["image"]
-    alone = small_network()
-    alone.load_state_dict(dtlp.published.state_dict())
     with torch.no_grad():
-        expected = dtlp.teachers.average.eval()(image)
-        assert torch.equal(alone.eval()(image), expected)
-        assert torch.equal(alone.deployed(image), expected)  # without the other decoders
-        assert not torch.allclose(dtlp.network.eval()(image), expected)
+        for network in (dtlp.published.eval(), dtlp.network.eval()):
+            alone = small_network()
+            alone.load_state_dict(network.state_dict())
+            expected = network.unlabeled_path(image).logits
+            assert torch.equal(alone.eval()(image), expected) and torch.equal(network(image), expected)
+            assert torch.equal(alone.deployed(image), expected)  # without the other decoders
+        of_teacher = dtlp.teachers.average.eval()(image)
+        assert torch.equal(dtlp.published(image), of_teacher)
+        assert not torch.allclose(of_teacher, expected)
 
 
 def test_an_unknown_branch_is_an_error_of_one_line() -> None:
