@@ -112,6 +112,8 @@ def test_shipped_lists_name_their_runs_in_the_order_of_running() -> None:
         "unit_dropout_0": {"network_def::unit_dropout": 0.0},
         "unit_dropout_0_labels_only": {"network_def::unit_dropout": 0.0},
         "unit_dropout_0_student": {"network_def::unit_dropout": 0.0, "published": "@network"},
+        "unit_dropout_0_pull_0.01": {"network_def::unit_dropout": 0.0, "pull": 0.01},
+        "unit_dropout_0_pull_0.01_student": {"network_def::unit_dropout": 0.0, "pull": 0.01, "published": "@network"},
     }
     assert all(run.options == {"network_def::base_channels": 8, **options[run.variant]} for run in narrow)
     runs = read_runs(common.ROOT / "benchmarks" / "hippocampus.json")

@@ -43,6 +43,7 @@ CHOICES = {
     "distillation_weight": 0.1,
     "reconstruction_weight": 0.2,
     "labeled_weight": 0.0,
+    "pull": 0.01,
     "propagation_branch": "diffusion",
     "weight_at_the_start": pytest.approx(0.0067, abs=1e-4),
 }
@@ -117,7 +118,7 @@ def test_settings_name_the_method_numbers_of_the_paper():
     assert (difficulty["window"], difficulty["exponent"]) == (50, 0.2)
     assert (teachers["ema_decay"], teachers["temperature"], teachers["blur"]) == (0.99, 1, 1)
     assert teachers["buffers"] == "average"
-    assert (method["mix_weight"], method["unlabeled_weight"], method["blocks"], method["pull"]) == (1, 0, 16, 0.01)
+    assert (method["mix_weight"], method["unlabeled_weight"], method["blocks"], config["pull"]) == (1, 0, 16, 0.01)
     ramp = method["unsupervised_weight"]
     assert (ramp["max_value"], ramp["length"], ramp["steepness"]) == (1, 0.4, 5)
 
@@ -137,6 +138,7 @@ def test_overlays_state_the_numbers_of_table_i_and_equation_22_without_labels(na
     overlay = load(f"datasets/{name}")
     weights = [overlay[f"{term}_weight"] for term in ("masked", "distillation", "reconstruction", "propagation")]
     assert (overlay["mask_ratio"], *weights, overlay["labeled_weight"]) == (ratio, alpha, beta, gamma, eta, 0)
+    assert overlay["pull"] == 0.01  # which brings the deployed decoder what the others learn of labels
 
 
 @pytest.mark.parametrize("name", ["la_cpu", "pancreas_ct", "brats2019", "hippocampus", *DOMAINS])
@@ -146,3 +148,4 @@ def test_other_overlays_have_the_numbers_of_the_left_atrium_and_labels_for_the_d
     assert [overlay[key] for key in own] == [of_la[key] for key in own]
     assert [load("train")[key] for key in own] == [of_la[key] for key in own]
     assert (overlay["labeled_weight"], load("train")["labeled_weight"]) == (4, 0)
+    assert (overlay["pull"], load("train")["pull"]) == (0, 0.01)
