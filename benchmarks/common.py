@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,16 @@ def bundle_command(
     ]
 
 
+def shown_data(dataset_dir: str | Path) -> str:
+    """Return a data folder's name in capitals, for the reader to put a folder of theirs; built-in names stay."""
+    return str(dataset_dir) if str(dataset_dir).startswith("builtin:") else Path(dataset_dir).resolve().name.upper()
+
+
 def shown_command(command: Sequence[str]) -> str:
-    """Return a command line as one would type it in the repository."""
-    program = ["python"] if command[0] == sys.executable else [command[0]]
-    return " ".join(f'"{part}"' if re.search(r"[\s\[\]()']", part) else part for part in [*program, *command[1:]])
+    """Return a command line as one would type it in the repository, see `shown_data`."""
+    parts = ["python" if command[0] == sys.executable else command[0], *command[1:]]
+    parts = [shown_data(part) if before == "--dataset_dir" else part for before, part in pairwise(["", *parts])]
+    return " ".join(f'"{part}"' if re.search(r"[\s\[\]()']", part) else part for part in parts)
 
 
 def script_command(script: str, arguments: Sequence[str] | None) -> str:

@@ -22,13 +22,13 @@ from common import (
     RESULTS,
     ROOT,
     BenchmarkError,
-    data_argument,
     git_commit,
     machine,
     markdown_table,
     number,
     plot_over_training,
     script_command,
+    shown_data,
     write_text,
 )
 
@@ -115,7 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="whose run to take")
     parser.add_argument("--patches", type=int, default=96, help="number of patches")
     options = parser.parse_args(arguments)
-    data = data_argument(options.dataset_dir)
     try:
         runs = [run for run in read_runs(options.list) if (run.bundle, run.seed) == ("dtlp", options.seed)]
         run = next((run for run in runs if saved_epochs(run)), None)
@@ -139,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "teacher is the mean of the diffusion, softened, and the labelled decoder; the second is the student's "
         f"average, which is published.\n\n{table}\n![]({path.stem}.png)\n\nWhere the two teachers disagree, as a "
         f"share of all voxels, and shares of these:\n\n{disagreement}\n"
-        f"{machine()}; data {data}; commit {git_commit()}; {datetime.date.today().isoformat()}.\n",
+        f"{machine()}; data {shown_data(options.dataset_dir)}; commit {git_commit()}; "
+        f"{datetime.date.today().isoformat()}.\n",
     )
     lines = [
         (steps, values, {"marker": "o", "linestyle": "--" if "alone" in name else "-", "label": name})

@@ -24,7 +24,6 @@ from common import (
     ROOT,
     BenchmarkError,
     bundle_command,
-    data_argument,
     git_commit,
     machine,
     markdown_table,
@@ -32,6 +31,7 @@ from common import (
     plot_over_training,
     run_bundle,
     script_command,
+    shown_data,
     shown_path,
     write_text,
 )
@@ -119,7 +119,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="whose runs to take")
     parser.add_argument("--cases", type=int, default=24, help="number of unlabelled cases")
     options = parser.parse_args(arguments)
-    data = data_argument(options.dataset_dir)
     curves: dict[str, dict[int, Quality]] = {}
     rows = []
     try:
@@ -150,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"Means over the first {options.cases} unlabelled cases (over the classes first), whose labels training never "
         f"saw; seed {options.seed}. Agreed: all that the network predicts of a voxel is the same, in all windows.\n\n"
         f"{markdown_table(head, rows)}\n![]({name}_pseudo_labels.png)\n\n"
-        f"{machine()}; data {data}; commit {git_commit()}; {datetime.date.today().isoformat()}.\n",
+        f"{machine()}; data {shown_data(options.dataset_dir)}; commit {git_commit()}; "
+        f"{datetime.date.today().isoformat()}.\n",
     )
     plot(curves, path.with_suffix(".png"))
     return 0

@@ -36,6 +36,20 @@ def test_commit_is_dirty_only_if_something_else_than_a_table_changed(repository:
     assert common.git_commit() == f"{clean}-dirty"
 
 
+def test_a_command_is_shown_without_the_paths_of_a_machine(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "script.py",
+        "--dataset_dir",
+        str(tmp_path / "la"),
+        "--dataset_dir",
+        "hippocampus/",
+        "[a]",
+    ]
+    assert common.shown_command(command) == 'python script.py --dataset_dir LA --dataset_dir HIPPOCAMPUS "[a]"'
+    assert common.shown_command(["b", "--dataset_dir", "builtin:one_organ"]) == "b --dataset_dir builtin:one_organ"
+
+
 def test_no_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "ROOT", tmp_path)
     assert common.git_commit() == "unknown"

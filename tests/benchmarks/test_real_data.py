@@ -145,13 +145,13 @@ def test_the_training_command_is_that_of_the_documentation(monkeypatch: pytest.M
     expected = (
         "python -m monai.bundle run training --config_file "
         "\"['bundles/supervised/configs/train.json','bundles/supervised/configs/datasets/la_cpu.json']\" "
-        "--dataset_dir ../shared/la --labeled 8 --seed 0 --snapshot_interval 10 "
+        "--dataset_dir LA --labeled 8 --seed 0 --snapshot_interval 10 "
         f"--ckpt_dir {folder}/models --output_dir {folder}/eval --learning_rate 0.02"
     )
     assert common.shown_command(run.training_command("../shared/la")) == expected
     assert common.shown_command(run.training_command("../shared/la", resume=True)) == expected + " --resume True"
     command = common.shown_command(run.evaluation_command("../shared/la", 1000, Path("x.pt").resolve()))
-    assert "configs/evaluate.json']\" --dataset_dir ../shared/la --checkpoint " in command
+    assert "configs/evaluate.json']\" --dataset_dir LA --checkpoint " in command
     assert f"--eval_dir {folder}/scores/iteration_1000 --figures 0 --learning_rate 0.02" in command
     assert Run("la_cpu", "dtlp", 8, 0, variant="no_unlabeled").name == "la_cpu_dtlp_no_unlabeled_labeled8_seed0"
 

@@ -100,6 +100,13 @@ def test_scenarios_are_whole(name: str, tmp_path: Path) -> None:
     assert sizes == {"training": 160, "validation": 0, "test": 40}
 
 
+def test_the_lists_of_the_result_tables_keep_the_test_cases_of_the_literature_for_a_final_score() -> None:
+    lists, published = (read_split(find_split(name, Path())).lists for name in ("la_60_20", "la_uamt"))
+    assert lists["training"] + lists["test"] == published["training"] and len(lists["test"]) == 20
+    lists, adapted = (read_split(find_split(f"hippocampus_{name}", Path())) for name in ("160_40", "two_domains"))
+    assert lists.lists == adapted.lists and not lists.domains
+
+
 def domains_of(name: str) -> dict[str, list[str]]:
     split = read_split(find_split(name, Path()))
     lists = {"labeled": split.lists["training"][:8], "unlabeled": split.lists["training"][8:], **split.labeled}
