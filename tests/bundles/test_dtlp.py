@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 import torch
+
+from medssl_components.methods import DTLP
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "dtlp" / "configs"
 TINY = {
@@ -42,8 +45,8 @@ CHOICES = {
     "sampling_interval": 1,
     "distillation_weight": 0.1,
     "reconstruction_weight": 0.2,
-    "labeled_weight": 0.0,
-    "pull": 0.01,
+    "labeled_weight": 4.0,
+    "pull": 0.0,
     "propagation_branch": "diffusion",
     "weight_at_the_start": pytest.approx(0.0067, abs=1e-4),
 }
@@ -81,8 +84,15 @@ def test_ablation_leaves_out_or_changes_its_parts(train, name):
     flow = train(f"ablations/{name}")
     parts = set(flow.parser.get_parsed_content("train::trainer").state.output[0])
     assert PARTS - parts == LEFT_OUT[name]
-    assert ("labeled_loss" in parts) == (name == "labels_only")
+    assert "labeled_loss" in parts
     assert choices(flow.parser.get_parsed_content("method")) == {**CHOICES, **CHOSEN.get(name, {})}
+
+
+@pytest.mark.parametrize("name", ["without_propagation", "labels_only"])
+def test_the_deployed_decoder_has_no_loss_of_its_own_on_labels_in_the_paper_s_form(train, name):
+    flow = train(f"ablations/{name}", labeled_weight=0.0, pull=0.01)
+    parts = set(flow.parser.get_parsed_content("train::trainer").state.output[0])
+    assert ("labeled_loss" in parts) == (name == "labels_only")  # where nothing else would teach it
 
 
 def test_labels_only_takes_four_labelled_patches_and_no_others(train):
@@ -118,7 +128,9 @@ def test_settings_name_the_method_numbers_of_the_paper():
     assert (difficulty["window"], difficulty["exponent"]) == (50, 0.2)
     assert (teachers["ema_decay"], teachers["temperature"], teachers["blur"]) == (0.99, 1, 1)
     assert teachers["buffers"] == "average"
-    assert (method["mix_weight"], method["unlabeled_weight"], method["blocks"], config["pull"]) == (1, 0, 16, 0.01)
+    assert (method["mix_weight"], method["unlabeled_weight"], method["blocks"]) == (1, 0, 16)
+    defaults = inspect.signature(DTLP).parameters  # the overlays of the paper's data sets have these two as well
+    assert (defaults["labeled_weight"].default, defaults["pull"].default) == (0, 0.01)
     ramp = method["unsupervised_weight"]
     assert (ramp["max_value"], ramp["length"], ramp["steepness"]) == (1, 0.4, 5)
 
@@ -147,5 +159,5 @@ def test_other_overlays_have_the_numbers_of_the_left_atrium_and_labels_for_the_d
     own = ("mask_ratio", "masked_weight", "distillation_weight", "reconstruction_weight", "propagation_weight")
     assert [overlay[key] for key in own] == [of_la[key] for key in own]
     assert [load("train")[key] for key in own] == [of_la[key] for key in own]
-    assert (overlay["labeled_weight"], load("train")["labeled_weight"]) == (4, 0)
-    assert (overlay["pull"], load("train")["pull"]) == (0, 0.01)
+    assert overlay["labeled_weight"] == load("train")["labeled_weight"] == 4
+    assert overlay["pull"] == load("train")["pull"] == 0
