@@ -35,7 +35,7 @@ class SemiSupervisedTrainer(Trainer):
         device: where to train.
         max_epochs: number of epochs.
         iterations_per_epoch: optimiser steps in an epoch.
-        method: the method, or a `DistributedDataParallel` around it.
+        method: the method, or a `DistributedDataParallel` around it; it is moved to the device.
         optimizer: one optimiser over the method's parameters.
         learning_rate: maps progress to the learning rate.
         train_data_loader: gives `{"labeled": {"image", "label"}, "unlabeled": {"image"} or None}`.
@@ -69,6 +69,7 @@ class SemiSupervisedTrainer(Trainer):
         device = torch.device(device)
         self.wrapped_method = method  # the one to call: DistributedDataParallel averages gradients in its forward pass
         self.method = method.module if isinstance(method, DistributedDataParallel) else method
+        self.method.to(device)  # what it counts and averages, beside the network
         self.network = self.method.network
         self.optimizer = optimizer
         self.learning_rate = learning_rate

@@ -106,6 +106,10 @@ class DiverseTeachers(nn.Module):
             probs = entropy_ensemble(first, second)  # equations 8 to 10
         return Teaching(probs, first, second, soft, logits)
 
+    def start(self, network: DiffusionVNet) -> None:
+        """Begin the average in a step without unlabelled images, which does not ask the teachers."""
+        self.average.start(network)
+
     def update(self, network: DiffusionVNet) -> None:
         """Move the average towards the student, after its step."""
         self.average.update(network)

@@ -67,7 +67,7 @@ class DTLP(nn.Module):
         concentration: see `sample_cutmix`.
         mask_ratio: r, the share of blocks that are hidden.
         blocks: number of blocks along each axis.
-        propagation_branch: "diffusion" or "labeled", whose logits of labelled images are passed on in equation 20.
+        propagation_branch: "diffusion" or "labeled", whose logits of labelled images are passed on in L_corr^l.
         propagation_scale: see `correlation_map`.
         propagation_sum: see `correlation_map`.
         propagation_voxels: features are pooled to a map of at most so many voxels first.
@@ -142,13 +142,14 @@ class DTLP(nn.Module):
         terms = self._terms_of_labeled(labeled["image"], labeled["label"])
         logged = {}
         if unlabeled is None:
+            self.teachers.start(self.network)
             terms["labeled_loss"] = (self.labeled_weight or 1.0, terms["labeled_loss"][1])
         else:
             weight = self.unsupervised_weight(progress)
             teaching = self.teachers(self.network, labeled["image"], unlabeled["image"])
             of_unlabeled = self._terms_of_unlabeled(labeled, unlabeled["image"], teaching)
             terms.update({name: (weight * own, compute) for name, (own, compute) in of_unlabeled.items()})
-            logged["unsupervised_weight"] = labeled["image"].new_tensor(weight)
+            logged["unsupervised_weight"] = torch.full((), weight, device=labeled["image"].device)
         parts = {name: compute() for name, (weight, compute) in terms.items() if weight}
         loss = sum(terms[name][0] * part for name, part in parts.items())  # equation 22
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}, **logged}
@@ -180,7 +181,7 @@ class DTLP(nn.Module):
                 1.0,
                 lambda: weighted_dice_cross_entropy(direct.logits, label, self.difficulty()),
             ),
-            "propagation_loss": (  # equation 20
+            "propagation_loss": (  # equation 21, labelled
                 self.propagation_weight,
                 lambda: self.loss(self._propagate(passed_on), label),
             ),
@@ -202,7 +203,7 @@ class DTLP(nn.Module):
                 self.distillation_weight,
                 lambda: soft_dice_distillation(whole.logits, teaching.soft),
             )
-            terms["unlabeled_propagation_loss"] = (  # equation 19
+            terms["unlabeled_propagation_loss"] = (  # equation 20
                 self.propagation_weight,
                 lambda: self.loss(self._propagate(whole), pseudo_label),
             )

@@ -56,6 +56,21 @@ def test_paper_stride_survives_rounding():
             assert int(roi * (1 - overlap)) == step
 
 
+@pytest.mark.parametrize(("stride", "windows"), [((32, 32, 16), 8), ((16, 16, 4), 45)])
+def test_number_of_windows_of_the_papers(stride, windows):
+    """SKCDF and A&D slide a window of 128 x 128 x 64 voxels over scans of 160 x 160 x 80."""
+    seen = []
+
+    def network(window):
+        seen.append(len(window))
+        return torch.cat([window, window], dim=1)
+
+    ProbabilityInferer(roi_size=(128, 128, 64), stride=stride, precision="fp32")(
+        torch.zeros(1, 1, 160, 160, 80), network
+    )
+    assert sum(seen) == windows
+
+
 def test_small_volumes_are_padded_and_probabilities_sum_to_one():
     image = torch.randn(1, 1, 3, 9, 2)
     probs = ProbabilityInferer(roi_size=(4, 4, 4), precision="fp32")(image, logits_from_window_mean)

@@ -41,9 +41,9 @@ def loader(unlabeled=2, batch_size=(2, 1)):
     return TwoStreamLoader(*datasets, batch_size=dict(zip(("labeled", "unlabeled"), batch_size, strict=True)))
 
 
-def trainer(method, epochs=2, iterations=3, data=None, rate=0.1, **options):
+def trainer(method, epochs=2, iterations=3, data=None, rate=0.1, device="cpu", **options):
     return SemiSupervisedTrainer(
-        device="cpu",
+        device=device,
         max_epochs=epochs,
         iterations_per_epoch=iterations,
         method=method,
@@ -60,6 +60,16 @@ def test_runs_every_iteration_with_progress_from_zero_to_one():
     trainer(method, epochs=2, iterations=3).run()
     assert [call[2] for call in method.calls] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert len(method.steps) == 6
+
+
+def test_what_a_method_counts_is_on_the_device_of_its_network():
+    method = Probe()
+    method.network.to("meta")
+    method.register_buffer("count", torch.zeros(1))
+    weight = method.network.weight
+    trainer(method, device="meta")
+    assert method.count.device.type == "meta"
+    assert method.network.weight is weight  # which the optimiser has
 
 
 def test_a_single_iteration_has_progress_zero():

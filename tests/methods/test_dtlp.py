@@ -117,6 +117,9 @@ class FixedTeachers(nn.Module):
         self.asked: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.updates = 0
 
+    def start(self, network: nn.Module) -> None:
+        pass
+
     def forward(self, network: nn.Module, labeled: torch.Tensor, unlabeled: torch.Tensor) -> Teaching:
         self.asked.append((labeled, unlabeled))
         probs = self.of_unlabeled.softmax(1)
@@ -724,8 +727,12 @@ def test_half_precision_outputs_are_compared_in_float32() -> None:
 
 def test_half_precision_of_a_whole_step_is_finite_in_float32() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = real_method(unlabeled_weight=1.0, labeled_weight=1.0)(*images_and_label(), 1.0)
+        dtlp = real_method(unlabeled_weight=1.0, labeled_weight=1.0)
+        losses = dtlp(*images_and_label(), 1.0)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
+    losses["loss"].backward()
+    for name, parameter in dtlp.network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
 # The network's parts
@@ -890,12 +897,14 @@ def test_running_statistics_after_an_exception(monkeypatch: pytest.MonkeyPatch) 
 # Teachers, state and deployment
 
 
-def test_second_teacher_after_k_steps_is_the_closed_form() -> None:
+@pytest.mark.parametrize("has_unlabeled", [True, False])
+def test_second_teacher_after_k_steps_is_the_closed_form(has_unlabeled: bool) -> None:
     network = small_network()
     dtlp = real_method(network, ema_decay=0.6)
     with torch.no_grad():  # as if loaded after the construction
         network.deployed.stem[0][0].weight.fill_(2.0)
-    dtlp(*images_and_label(), 0.0)
+    labeled, unlabeled = images_and_label()
+    dtlp(labeled, unlabeled if has_unlabeled else None, 0.0)
     expected = 2.0
     for step in range(1, 6):
         with torch.no_grad():
