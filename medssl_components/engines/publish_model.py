@@ -65,7 +65,9 @@ class PublishModel:
                 os.replace(self.ckpt_dir / name, self.run_dir / f"previous_{name}")
                 logger.info("moved the earlier %s to %s", name, self.run_dir / f"previous_{name}")
         self._write_settings(self.ckpt_dir)
-        atomic_save(self.network.state_dict(), self.ckpt_dir / "model.pt")
+        state = self.network.state_dict()
+        state.update({name: value.cpu() for name, value in state.items()})  # not every reader maps the device
+        atomic_save(state, self.ckpt_dir / "model.pt")
         logger.info("wrote %s, the network of iteration %d", self.ckpt_dir / "model.pt", engine.state.iteration)
         warn_if_built_in(self.data)
 

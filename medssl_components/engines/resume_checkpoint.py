@@ -58,7 +58,8 @@ class ResumeCheckpoint:
             raise DataError(f"{self.path}: is at epoch {checkpoint['epoch']}; resume with at least that max_epochs")
         try:
             for name, part in self._parts(engine).items():
-                part.load_state_dict(checkpoint[name])
+                if name != "scaler" or checkpoint[name]:  # fp32 and bf16 leave none; fp16 then begins anew
+                    part.load_state_dict(checkpoint[name])
         except (RuntimeError, KeyError, ValueError) as error:
             raise DataError(f"{self.path}: does not fit this method and network; resume with the same") from error
         engine.state.iteration = checkpoint["iteration"]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from ignite.engine import Engine
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from medssl_components.data import CaseFolder
-from medssl_components.engines import LazySummaryWriter, PublishModel
+from medssl_components.engines import LazySummaryWriter, PublishModel, publish_model
 
 
 def engine(process=lambda engine, batch: None):
@@ -37,6 +38,18 @@ def test_publishes_weights_and_settings_on_completion(tmp_path, caplog):
     for folder in ("models", "run_001"):
         assert json.loads((tmp_path / folder / "settings.json").read_text()) == {"spacing": "run_001"}
     assert "built-in synthetic scans" in caplog.text
+
+
+def test_weights_of_a_gpu_are_published_for_any_machine(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(publish_model, "atomic_save", lambda state, path: saved.append(state))
+    network, made = nn.Linear(1, 1), engine()
+    with FakeTensorMode():  # tensors without memory, which can be of a GPU that is not there
+        on_gpu = {name: torch.zeros(1, device="cuda") for name in ("weight", "bias")}
+    monkeypatch.setattr(network, "state_dict", lambda: dict(on_gpu))
+    publish(tmp_path, "run_001", network).attach(made)
+    made.run([0])
+    assert {name: value.device.type for name, value in saved[0].items()} == dict.fromkeys(on_gpu, "cpu")
 
 
 def test_earlier_model_moves_to_the_new_run(tmp_path):
