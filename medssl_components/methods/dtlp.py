@@ -138,7 +138,8 @@ class DTLP(nn.Module):
             unlabeled: "image" `(U, C, D, H, W)`, or None to train on the labels alone.
             progress: from 0 at the first iteration to 1 at the last.
         """
-        self._pull()
+        if self.pull:
+            self._pull()
         terms = self._terms_of_labeled(labeled["image"], labeled["label"])
         logged = {}
         if unlabeled is None:
